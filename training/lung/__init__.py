@@ -1,0 +1,1 @@
+"""SISC: lung-nodule malignancy from CT. `python -m training.lung --help`."""

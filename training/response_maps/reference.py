@@ -1,0 +1,134 @@
+"""Response maps, the slow and plain way: the reference that the ONNX graph is held against.
+
+``R(x|c) = G_1 U_1 ... G_{L-1} U_{L-1} G_L s`` (thesis eqs. 3.2, 4.2, 5.3): the start signal ``s`` at the raw outputs ``z_L``
+goes back through transposed convolutions ``G`` (folded kernels, no bias) and unpooling ``U`` with the forward pass's switches
+(Zeiler & Fergus 2014). Two named options say what a map means and travel with it:
+
+``rule``, at every ReLU with input a: ``linear`` R (the equation as printed), ``deconvnet`` R [R > 0] (eq. 2.12),
+``gradient`` R [a > 0] (eq. 2.11), ``guided`` R [R > 0] [a > 0] (eq. 2.13).
+
+``start``: ``class`` s = z_c e_c (the thesis), ``contrast`` s = relu(z_c - z_k) (e_c - e_k), k the strongest other class at each
+position: only where class c wins, and only what speaks for it against its strongest rival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.response_maps.layers import Convolution, Layer, Pool, Rectifier
+
+Rule = Literal["linear", "deconvnet", "guided", "gradient"]
+Start = Literal["class", "contrast"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+STARTS: tuple[Start, ...] = get_args(Start)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What the forward pass leaves behind: the input of every layer, the output of the last, and the pools' switches."""
+
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    switches: dict[int, Tensor]
+
+
+def forward(layers: Sequence[Layer], x: Tensor) -> Trace:
+    """Run the layers on x, shape (B, C, H, W)."""
+    inputs, switches = [], {}
+    for number, layer in enumerate(layers):
+        inputs.append(x)
+        if isinstance(layer, Convolution):
+            x = F.conv2d(x, layer.weight.to(x), layer.bias.to(x), layer.stride, layer.padding)
+        elif isinstance(layer, Rectifier):
+            x = F.relu(x)
+        else:
+            if min(x.shape[2:]) < 2:
+                raise ValueError(
+                    f"layer {number}: {x.shape[3]} x {x.shape[2]} px cannot be pooled; the input is too small"
+                )
+            x, switches[number] = F.max_pool2d(x, 2, return_indices=True)
+    return Trace(tuple(inputs), x, switches)
+
+
+def start_signal(z: Tensor, c: int, start: Start) -> Tensor:
+    """The signal that is sent back for class c, shape of z (B, N, h, w)."""
+    signal = torch.zeros_like(z)
+    if start == "class":
+        signal[:, c] = z[:, c]
+        return signal
+    others = z.clone()
+    others[:, c] = -torch.inf
+    rival, k = others.max(1, keepdim=True)
+    margin = F.relu(z[:, c : c + 1] - rival)
+    signal.scatter_(1, k, -margin)
+    signal[:, c : c + 1] = margin
+    return signal
+
+
+def send_back(layers: Sequence[Layer], trace: Trace, signal: Tensor, rule: Rule) -> Tensor:
+    """Send a signal at the output of `layers` back to the input: shape (B, C, H, W).
+
+    `layers` may be the beginning of a network (any layer as L); `trace` must come from the same layers and input.
+    """
+    for number in reversed(range(len(layers))):
+        layer, entry = layers[number], trace.inputs[number]
+        if isinstance(layer, Convolution):
+            spare = [
+                entry.shape[d] - ((signal.shape[d] - 1) * layer.stride - 2 * layer.padding + layer.weight.shape[d])
+                for d in (2, 3)
+            ]
+            signal = F.conv_transpose2d(
+                signal,
+                layer.weight.to(signal),
+                stride=layer.stride,
+                padding=layer.padding,
+                output_padding=(spare[0], spare[1]),
+            )
+        elif isinstance(layer, Pool):
+            signal = F.max_unpool2d(signal, trace.switches[number], 2, output_size=entry.shape[2:])
+        else:
+            if rule in ("deconvnet", "guided"):
+                signal = F.relu(signal)
+            if rule in ("gradient", "guided"):
+                signal = signal * (entry > 0)
+    return signal
+
+
+def response_maps(layers: Sequence[Layer], x: Tensor, rule: Rule = "guided", start: Start = "contrast") -> Tensor:
+    """Class maps R(x|c) of every class, shape (B, N, H, W), signed and unnormalised.
+
+    Colour inputs: the map is the sum over the input's channels, which keeps it linear in them.
+    """
+    trace = forward(layers, x)
+    classes = trace.output.shape[1]
+    maps = [send_back(layers, trace, start_signal(trace.output, c, start), rule).sum(1) for c in range(classes)]
+    return torch.stack(maps, 1)
+
+
+def unit_map(layers: Sequence[Layer], x: Tensor, layer: int, unit: int, rule: Rule = "linear") -> Tensor:
+    """Attentive response map of unit `unit` of layer `layer` (ch. 3, eq. 3.2), shape (B, H, W)."""
+    head = layers[: layer + 1]
+    trace = forward(head, x)
+    signal = torch.zeros_like(trace.output)
+    signal[:, unit] = trace.output[:, unit]
+    return send_back(head, trace, signal, rule).sum(1)
+
+
+def ranked_units(layers: Sequence[Layer], x: Tensor, layer: int) -> Tensor:
+    """Units of a layer by the sum of their activations, strongest first, shape (B, K)."""
+    return forward(layers[: layer + 1], x).output.sum((2, 3)).argsort(1, descending=True, stable=True)
+
+
+def dominant_units(layers: Sequence[Layer], x: Tensor, layer: int, n: int, rule: Rule = "linear") -> Tensor:
+    """Per pixel the maximum over the maps of the top n units of each image (eq. 3.3; the text's maximum), shape (B, H, W)."""
+    rows = []
+    for image, units in zip(x, ranked_units(layers, x, layer)[:, :n], strict=True):
+        maps = torch.cat([unit_map(layers, image[None], layer, int(unit), rule) for unit in units])
+        rows.append(maps.amax(0))
+    return torch.stack(rows)

@@ -1,0 +1,1 @@
+"""CLEAR-DR: diabetic-retinopathy grade 0-4 from fundus photographs. `python -m training.retina --help`."""
