@@ -10,12 +10,16 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 
 def quadratic_weighted_kappa(truth: np.ndarray, grade: np.ndarray) -> float:
-    """Cohen's kappa with quadratic weights (Cohen 1968) over grades 0..4."""
+    """Cohen's kappa with quadratic weights (Cohen 1968) over grades 0..4; NaN where all answers and truths are one grade."""
+    if len(np.union1d(truth, grade)) < 2:
+        return float("nan")
     return float(cohen_kappa_score(truth, grade, weights="quadratic", labels=range(5)))
 
 
 def auc(truth: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve."""
+    """Area under the ROC curve; NaN where the truth has one class only."""
+    if len(np.unique(truth)) < 2:
+        return float("nan")
     return float(roc_auc_score(truth, score))
 
 
@@ -24,7 +28,7 @@ def bootstrap(
 ) -> list[float]:
     """Percentile bootstrap 95 % interval of `figure(*columns)`, resampling whole groups (patients).
 
-    Draws in which the figure is not defined (one class only) are left out.
+    Draws in which the figure is not defined (NaN: one class only) are left out.
     """
     generator = np.random.default_rng(seed)
     names, member = np.unique(groups, return_inverse=True)
@@ -32,10 +36,7 @@ def bootstrap(
     values = []
     for _ in range(draws):
         index = np.concatenate([rows[k] for k in generator.integers(0, len(rows), len(rows))])
-        try:
-            value = figure(*(column[index] for column in columns))
-        except ValueError:
-            continue
+        value = figure(*(column[index] for column in columns))
         if np.isfinite(value):
             values.append(value)
     return [float(v) for v in np.percentile(values, [2.5, 97.5])]

@@ -24,7 +24,9 @@ class Plan:
     """What a training does; the defaults are the published run."""
 
     width: int = 16
-    epochs: int = 60
+    epochs: int = 48
+    doubtful_from: int = 25
+    """Epoch from which the nodules of score 3 are learnt too (soft label 0.5): they tell what size alone does not."""
     slices: int = 3
     """Slices of every nodule drawn in an epoch, without repetition."""
     batch: int = 64
@@ -104,9 +106,11 @@ def train(prepared_folder: Path, run_folder: Path, plan: Plan = Plan()) -> None:
     torch.set_num_threads(plan.threads)
     seed_everything(plan.seed)
     prepared = load(prepared_folder)
-    nodules, held = prepared.part("train"), prepared.part("validation")
+    decided, held = prepared.part("train"), prepared.part("validation")
+    doubtful = [n for n in prepared.nodules if n.part == "train" and label(n) is None]
     truth = np.array([label(n) for n in held])
-    weight = {k: len(nodules) / 2 / max(1, sum(label(n) == k for n in nodules)) for k in (0, 1)}
+    weight: dict[int | None, float] = {k: len(decided) / 2 / sum(label(n) == k for n in decided) for k in (0, 1)}
+    weight[None] = 1.0
     network = Sequencer(sisc(plan.width)).to(memory_format=torch.channels_last)
     average = Average(network)
     optimiser = torch.optim.AdamW(network.parameters(), plan.rate, weight_decay=plan.decay)
@@ -121,6 +125,7 @@ def train(prepared_folder: Path, run_folder: Path, plan: Plan = Plan()) -> None:
         began = time.time()
         generator = np.random.default_rng([plan.seed, epoch])
         torch_generator = torch.Generator().manual_seed(plan.seed * 1000 + epoch)
+        nodules = decided + (doubtful if epoch >= plan.doubtful_from else [])
         drawn = [
             (nodule, nodule.first + k)
             for nodule in nodules
@@ -137,7 +142,7 @@ def train(prepared_folder: Path, run_folder: Path, plan: Plan = Plan()) -> None:
             batch = [drawn[k] for k in order[step * plan.batch : (step + 1) * plan.batch]]
             x = augment(torch.from_numpy(prepared.windows[[row for _, row in batch]]), torch_generator)
             malignant = torch.tensor([soft_label(nodule) for nodule, _ in batch])
-            weights = torch.tensor([weight[label(nodule) or 0] for nodule, _ in batch])
+            weights = torch.tensor([weight[label(nodule)] for nodule, _ in batch])
             logits = network(x.contiguous(memory_format=torch.channels_last))
             target = torch.stack([1 - malignant, malignant], 1)
             loss = (weights * F.cross_entropy(logits, target, reduction="none")).mean()

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from training.response_maps.layers import Convolution, Layer, Pool, Rectifier
@@ -290,3 +291,23 @@ def _way_back(
     index = g.add("Unsqueeze", flat, g.integers(1))
     filled = g.add("ScatterND", blank, index, g.add("Reshape", r, g.integers(-1, height * width)))
     return g.add("Reshape", filled, g.integers(-1, classes, height, width))
+
+
+def read_layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
+    """The layers of a graph that `build` wrote: an exported bundle back in the form the reference works on.
+
+    Weights are the exported float32 ones, as float64.
+    """
+    constants = {entry.name: torch.from_numpy(numpy_helper.to_array(entry).copy()) for entry in model.graph.initializer}
+    forward = next(a.g for a in model.graph.node[0].attribute if a.name == "else_branch")
+    layers: list[Layer] = []
+    for node in forward.node:
+        if node.op_type == "Conv":
+            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            weight, bias = (constants[name].double() for name in node.input[1:3])
+            layers.append(Convolution(weight, bias, attributes["strides"][0], attributes["pads"][0]))
+        elif node.op_type == "Relu":
+            layers.append(Rectifier())
+        elif node.op_type == "MaxPool":
+            layers.append(Pool())
+    return tuple(layers)

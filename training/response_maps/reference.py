@@ -122,7 +122,7 @@ def unit_map(layers: Sequence[Layer], x: Tensor, layer: int, unit: int, rule: Ru
 
 def ranked_units(layers: Sequence[Layer], x: Tensor, layer: int) -> Tensor:
     """Units of a layer by the sum of their activations, strongest first, shape (B, K)."""
-    return forward(layers[: layer + 1], x).output.sum((2, 3)).argsort(1, descending=True, stable=True)
+    return forward(layers[: layer + 1], x).output.sum((2, 3)).argsort(dim=1, descending=True, stable=True)
 
 
 def dominant_units(layers: Sequence[Layer], x: Tensor, layer: int, n: int, rule: Rule = "linear") -> Tensor:

@@ -1,0 +1,109 @@
+"""Model card: CARD.md, rendered from ``model.json`` and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return lines + ["| " + " | ".join(_number(cell) for cell in row) + " |" for row in rows] + [""]
+
+
+def render(description: dict[str, Any]) -> str:
+    """Markdown text of the card.
+
+    Parameters
+    ----------
+    description : dict
+        A ``model.json`` that fits the schema.
+    """
+    d = description
+    lines = [f"# {d['title']} (`{d['name']}` {d['version']})", "", d["description"], ""]
+    lines += ["**Research use. Not for primary diagnosis.**", ""]
+    lines += [f"Weights: `{d['weights']['file']}`, SHA-256 `{d['weights']['sha256']}`.", ""]
+    lines += ["## Limits of use", "", *(f"- {limit}" for limit in d["limits_of_use"]), ""]
+    tensor = d["input"]["tensor"]
+    lines += [
+        "## Input",
+        "",
+        f"Modality {', '.join(d['input']['modality'])}; tensor `{tensor['name']}`, {tensor['datatype']}, shape {tensor['shape']}.",
+        "",
+    ]
+    for step in d["input"]["preprocessing"]:
+        parameters = ", ".join(f"{k} = {v}" for k, v in step.get("parameters", {}).items())
+        lines.append(f"- `{step['step']}` ({parameters})")
+    for name, (low, high) in d["input"].get("ranges", {}).items():
+        lines.append(f"- range of the training set, `{name}`: {low} to {high}")
+    lines += ["", "## Classes", ""]
+    lines += _table(
+        ["class", "label", "code", "colour"],
+        [
+            [
+                c["name"],
+                c["label"],
+                f'({c["code"]["value"]}, {c["code"]["scheme"]}, "{c["code"]["meaning"]}")',
+                c["color"],
+            ]
+            for c in d["classes"]
+        ],
+    )
+    lines += ["## Operating points", ""]
+    lines += _table(
+        ["name", "score", "threshold", "sensitivity", "specificity", "n", "data set"],
+        [
+            [p["name"] + (" (default)" if p.get("default") else ""), "p(" + ") + p(".join(p["score_classes"]) + ")"]
+            + [p[key] for key in ("threshold", "sensitivity", "specificity", "n", "data_set")]
+            for p in d["operating_points"]
+        ],
+    )
+    lines += ["## Metrics", ""]
+    lines += _table(
+        ["metric", "value", "95 % interval", "n", "data set", "split", "date"],
+        [
+            [
+                m["name"],
+                m["value"],
+                f"{m['interval'][0]:.3f} to {m['interval'][1]:.3f}",
+                m["n"],
+                m["data_set"],
+                m["split"],
+                m["date"],
+            ]
+            for m in d["metrics"]
+        ],
+    )
+    calibration = ", ".join(f"{key.replace('_', ' ')}: {_number(value)}" for key, value in d["calibration"].items())
+    lines += ["## Calibration", "", calibration or "Not measured.", ""]
+    maps = d["response_maps"]
+    lines += [
+        "## Response maps",
+        "",
+        f"Rule `{maps['rule']}`, start `{maps['start']}`; scale `per_model`: {maps['reference']:.4g}.",
+        "",
+    ]
+    if d["evidence"]:
+        lines += _table(
+            ["evidence", "value", "null", "n", "data set", "formula"],
+            [[e["name"], e["value"], e.get("null", ""), e["n"], e["data_set"], e["formula"]] for e in d["evidence"]],
+        )
+    lines += ["## Training", "", d["training"]["split"], ""]
+    for source in d["training"]["data"]:
+        lines.append(f"- {source['name']}: {source['what']} ({source['licence']})")
+    rebuild = d["rebuild"]
+    lines += [
+        "",
+        "## How to rebuild",
+        "",
+        "```",
+        *rebuild["commands"],
+        "```",
+        "",
+        f"Seed {d['training']['seed']}, commit `{rebuild['commit']}`.",
+    ]
+    lines += [rebuild["note"]] if rebuild.get("note") else []
+    return "\n".join([*lines, ""])
