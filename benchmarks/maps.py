@@ -56,6 +56,7 @@ def retina_images(count: int) -> np.ndarray:
 
 
 def session(model: bytes | str) -> ort.InferenceSession:
+    """A graph (path or bytes) in ONNX Runtime on the CPU with `THREADS` threads."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = THREADS
     options.log_severity_level = 3
@@ -86,7 +87,9 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     classes = len(bundle.classes)
     layers = read_layers(onnx.load(bundle.weights))
     engine = session(str(bundle.weights))
-    thesis = session(build(layers, images.shape[1:], bundle.description["response_maps"]["rule"], "class").SerializeToString())
+    thesis = session(
+        build(layers, images.shape[1:], bundle.description["response_maps"]["rule"], "class").SerializeToString()
+    )
     no = np.array(False)
     found: dict[str, Any] = {}
 
@@ -106,11 +109,16 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         text = f"prediction + all class maps against {1 + classes} forward passes, batch {size}"
         found[text] = pairs(lambda b=batches: all_maps(engine, b), lambda b=batches: forwards(b), rounds)  # type: ignore[misc]
         found[f"{text}, start `class` (every map sent back)"] = pairs(
-            lambda b=batches: all_maps(thesis, b), lambda b=batches: forwards(b), rounds  # type: ignore[misc]
+            lambda b=batches: all_maps(thesis, b),
+            lambda b=batches: forwards(b),
+            rounds,  # type: ignore[misc]
         )
     network = as_torch(layers)
     tensors = [torch.from_numpy(images[k : k + 1]).contiguous(memory_format=torch.channels_last) for k in range(4)]
-    deconvolution, cam = Deconvolution(network), LayerGradCam(network, [m for m in network if isinstance(m, nn.ReLU)][-1])
+    deconvolution, cam = (
+        Deconvolution(network),
+        LayerGradCam(network, [m for m in network if isinstance(m, nn.ReLU)][-1]),
+    )
 
     def captum_deconvolution() -> None:
         for x in tensors:
@@ -123,6 +131,10 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
                 LayerAttribution.interpolate(cam.attribute(x, target=c), images.shape[2:])
 
     four = [images[k : k + 1] for k in range(4)]
-    found["Captum Deconvolution (PyTorch), all classes, against ours"] = pairs(captum_deconvolution, lambda: all_maps(engine, four), rounds)
-    found["Captum GradCAM (PyTorch), all classes, against ours"] = pairs(captum_grad_cam, lambda: all_maps(engine, four), rounds)
+    found["Captum Deconvolution (PyTorch), all classes, against ours"] = pairs(
+        captum_deconvolution, lambda: all_maps(engine, four), rounds
+    )
+    found["Captum GradCAM (PyTorch), all classes, against ours"] = pairs(
+        captum_grad_cam, lambda: all_maps(engine, four), rounds
+    )
     return found

@@ -9,6 +9,7 @@ from typing import Any
 
 
 def seconds(call: Callable[[], object]) -> float:
+    """Wall-clock seconds of one call."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began

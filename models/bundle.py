@@ -92,9 +92,17 @@ class Bundle:
 
     @cached_property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
-        names = OperatingPoint.__dataclass_fields__
         return tuple(
-            OperatingPoint(**{k: tuple(v) if k == "score_classes" else v for k, v in entry.items() if k in names})
+            OperatingPoint(
+                name=entry["name"],
+                score_classes=tuple(entry["score_classes"]),
+                threshold=float(entry["threshold"]),
+                sensitivity=float(entry["sensitivity"]),
+                specificity=float(entry["specificity"]),
+                n=int(entry["n"]),
+                data_set=entry["data_set"],
+                default=bool(entry.get("default", False)),
+            )
             for entry in self.description["operating_points"]
         )
 
@@ -151,9 +159,8 @@ def load(folder: Path) -> Bundle:
         raise BundleError(f"{where}: {bundle.weights.name} is missing; export the model again")
     found = digest(bundle.weights)
     if found != bundle.sha256:
-        raise BundleError(
-            f"{where}: {bundle.weights.name} has sha256 {found[:12]}..., model.json says {bundle.sha256[:12]}...; export the model again"
-        )
+        said = f"has sha256 {found[:12]}..., model.json says {bundle.sha256[:12]}..."
+        raise BundleError(f"{where}: {bundle.weights.name} {said}; export the model again")
     foreign = [p["name"] for p in description["operating_points"] if p["weights_sha256"] != found]
     if foreign:
         raise BundleError(

@@ -31,7 +31,10 @@ def render(description: dict[str, Any]) -> str:
     lines += [
         "## Input",
         "",
-        f"Modality {', '.join(d['input']['modality'])}; tensor `{tensor['name']}`, {tensor['datatype']}, shape {tensor['shape']}.",
+        (
+            f"Modality {', '.join(d['input']['modality'])}; "
+            f"tensor `{tensor['name']}`, {tensor['datatype']}, shape {tensor['shape']}."
+        ),
         "",
     ]
     for step in d["input"]["preprocessing"]:

@@ -35,6 +35,7 @@ def commit() -> str:
 
 
 def today() -> str:
+    """Date of today (UTC), ISO 8601."""
     return datetime.now(UTC).date().isoformat()
 
 

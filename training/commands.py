@@ -28,9 +28,8 @@ class Experiment:
 def _show(bundle: bundles.Bundle) -> None:
     for entry in bundle.description["metrics"]:
         low, high = entry["interval"]
-        print(
-            f"{entry['value']:.3f}  [{low:.3f}, {high:.3f}]  n={entry['n']:<4d} {entry['name']} | {entry['data_set']}, {entry['split']}"
-        )
+        figure = f"{entry['value']:.3f}  [{low:.3f}, {high:.3f}]  n={entry['n']:<4d} {entry['name']}"
+        print(f"{figure} | {entry['data_set']}, {entry['split']}")
     for entry in bundle.description["evidence"]:
         null = f" (null {entry['null']:.3f})" if "null" in entry else ""
         print(f"{entry['value']:.3f}{null}  n={entry['n']:<4d} {entry['name']} | {entry['data_set']}")

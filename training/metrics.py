@@ -63,7 +63,7 @@ def decision_figures(truth: np.ndarray, score: np.ndarray, threshold: float) -> 
     return {
         "sensitivity": float(positive[truth == 1].mean()),
         "specificity": float((~positive[truth == 0]).mean()),
-        "n": int(len(truth)),
+        "n": len(truth),
     }
 
 

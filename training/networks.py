@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 
@@ -92,12 +91,12 @@ class Sequencer(nn.Module):
                     layers.append(nn.Dropout2d(conv.dropout))
                 layers.append(nn.ReLU())
                 channels = conv.channels
-        layers.append(nn.Conv2d(channels, architecture.classes, 1))
-        self.layers = nn.Sequential(*layers)
+        last = nn.Conv2d(channels, architecture.classes, 1)
+        self.layers = nn.Sequential(*layers, last)
         for layer in self.layers:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        self.layers[-1].weight.data.mul_(0.1)
+        last.weight.data.mul_(0.1)
 
     def raw(self, x: Tensor) -> Tensor:
         """z_L, shape (B, N, h, w)."""

@@ -34,8 +34,8 @@ class Average:
         decay = min(self.decay, self.steps / (self.steps + 10))
         for mine, theirs in zip(self.network.parameters(), network.parameters(), strict=True):
             mine.lerp_(theirs, 1 - decay)
-        for mine, theirs in zip(self.network.buffers(), network.buffers(), strict=True):
-            mine.copy_(theirs)
+        for kept, current in zip(self.network.buffers(), network.buffers(), strict=True):
+            kept.copy_(current)
 
 
 class Run:

@@ -37,7 +37,9 @@ class Scalar(nn.Module):
 @pytest.mark.parametrize(("rule", "method"), [("deconvnet", Deconvolution), ("guided", GuidedBackprop)])
 def test_deconvnet_and_guided_are_captums(rule, method, start):
     torch.manual_seed(1)
-    network = Sequencer(Architecture(3, 4, ((Conv(6, 5, 2),), (Conv(7), Conv(8)), (Conv(8), Conv(8, 1))))).eval().double()
+    network = (
+        Sequencer(Architecture(3, 4, ((Conv(6, 5, 2),), (Conv(7), Conv(8)), (Conv(8), Conv(8, 1))))).eval().double()
+    )
     network.layers[-1].weight.data.mul_(10)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):

@@ -9,8 +9,8 @@ import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import jpeg_ls
+import numpy as np
 from tqdm import tqdm
 
 from models.preprocessing import nodule_box, resample

@@ -38,9 +38,10 @@ def description(model: Model, prepared: Prepared, plan: Plan, rule: Rule, start:
         "version": "0.1.0",
         "title": "SISC: malignancy of a lung nodule from CT",
         "description": (
-            "Stacked interpretable sequencing cells (Kumar 2020, ch. 4): four cells of three convolutions, global average pooling, "
-            "two classes. Answers one nodule, given its centre, from axial slices; critical response maps show which pixels spoke "
-            "for benign and which for malignant. The truth it learnt is the radiologists' impression in LIDC-IDRI, not pathology."
+            "Stacked interpretable sequencing cells (Kumar 2020, ch. 4): four cells of three convolutions, global average "
+            "pooling, two classes. Answers one nodule, given its centre, from axial slices; critical response maps show "
+            "which pixels spoke for benign and which for malignant. The truth it learnt is the radiologists' impression in "
+            "LIDC-IDRI, not pathology."
         ),
         "task": "nodule_malignancy",
         "input": {
@@ -63,13 +64,13 @@ def description(model: Model, prepared: Prepared, plan: Plan, rule: Rule, start:
                 "name": "benign",
                 "label": "Benign",
                 "code": {"value": "30807003", "scheme": "SCT", "meaning": "Benign"},
-                "color": "#56B4E9",
+                "color": "#3DA5FF",
             },
             {
                 "name": "malignant",
                 "label": "Malignant",
                 "code": {"value": "21594007", "scheme": "SCT", "meaning": "Malignant"},
-                "color": "#E69F00",
+                "color": "#FF8A00",
             },
         ],
         "outputs": [
@@ -94,8 +95,7 @@ def description(model: Model, prepared: Prepared, plan: Plan, rule: Rule, start:
             "Learnt from the impression of radiologists (LIDC-IDRI scores 1, 2 against 4, 5), not from pathology.",
             "Nodules of 3-30 mm whose centre is known; it does not find nodules. Everything else in the window is ignored.",
             "Adult chest CT, axial, soft or lung kernel, in the ranges of pixel spacing and slice thickness above.",
-            "LIDC windows carry no Hounsfield units: the model sees each window scaled by its own extremes, so absolute density "
-            "(calcification, fat) is lost to it.",
+            "The model sees each window scaled by its own extremes: absolute density (calcification, fat) is lost to it.",
         ],
         "training": {
             "data": [

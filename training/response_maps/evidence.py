@@ -9,9 +9,9 @@ import numpy as np
 FORMULAS = {
     "share_inside": "sum of positive R inside the region / sum of positive R; null: the region's share of the image",
     "pointing": "share of images whose argmax R lies inside the region (tolerance 0 px)",
-    "class_correlation": "mean Pearson correlation of R(.|c) and R(.|c') over pairs c != c' of one image whose maps are both not constant",
-    "deletion_auc": "mean of p(c) while pixels are replaced by the baseline in falling order of R, from 0 to 100 % in equal steps",
-    "insertion_auc": "mean of p(c) while pixels are restored on the baseline in falling order of R, from 0 to 100 % in equal steps",
+    "class_correlation": "mean Pearson correlation of R(.|c) and R(.|c'), c != c', over an image's maps that are not constant",
+    "deletion_auc": "mean of p(c) while pixels give way to the baseline in falling order of R, 0 to 100 % in equal steps",
+    "insertion_auc": "mean of p(c) while pixels come back on the baseline in falling order of R, 0 to 100 % in equal steps",
 }
 
 

@@ -91,7 +91,7 @@ def send_back(layers: Sequence[Layer], trace: Trace, signal: Tensor, rule: Rule)
                 output_padding=(spare[0], spare[1]),
             )
         elif isinstance(layer, Pool):
-            signal = F.max_unpool2d(signal, trace.switches[number], 2, output_size=entry.shape[2:])
+            signal = F.max_unpool2d(signal, trace.switches[number], [2, 2], output_size=entry.shape[2:])
         else:
             if rule in ("deconvnet", "guided"):
                 signal = F.relu(signal)

@@ -37,10 +37,12 @@ def probabilities(model: Model, prepared: Prepared, rows: np.ndarray) -> np.ndar
 
 
 def grades(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+    """True grades, int, shape (n,)."""
     return np.array([prepared.items[k].grade for k in rows])
 
 
 def patients(prepared: Prepared, rows: np.ndarray) -> np.ndarray:
+    """Patients of the photographs, for the bootstrap."""
     return np.array([prepared.items[k].patient for k in rows])
 
 
@@ -147,7 +149,10 @@ def evidence(model: Model, prepared: Prepared) -> list[dict[str, Any]]:
         nulls.append(float(region[seen].mean()))
         hits.append(ev.pointing(maps[grade], region))
     known = [hit for hit in hits if hit is not None]
-    text = "IDRiD lesions, official test split, photographs graded 2-4, map of the graded class; lesions MA, HE, EX, SE on an 8 px raster"
+    text = (
+        "IDRiD lesions, official test split, photographs graded 2-4, map of the graded class; "
+        "lesions MA, HE, EX, SE on an 8 px raster"
+    )
     null = float(np.mean(nulls)) if nulls else float("nan")
     return [
         {

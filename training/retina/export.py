@@ -25,11 +25,11 @@ SOP_CLASSES = [
     "1.2.840.10008.5.1.4.1.1.7.4",
 ]
 CLASSES = (
-    ("0", "No retinopathy", "LA18643-9", "No apparent retinopathy", "#009E73"),
-    ("1", "Mild NPDR", "LA18644-7", "Mild non-proliferative retinopathy", "#56B4E9"),
-    ("2", "Moderate NPDR", "LA18645-4", "Moderate non-proliferative retinopathy", "#F0E442"),
-    ("3", "Severe NPDR", "LA18646-2", "Severe non-proliferative retinopathy", "#E69F00"),
-    ("4", "Proliferative DR", "LA18648-8", "Proliferative retinopathy", "#CC79A7"),
+    ("0", "No retinopathy", "LA18643-9", "No apparent retinopathy", "#00B87A"),
+    ("1", "Mild NPDR", "LA18644-7", "Mild non-proliferative retinopathy", "#3DA5FF"),
+    ("2", "Moderate NPDR", "LA18645-4", "Moderate non-proliferative retinopathy", "#FFE100"),
+    ("3", "Severe NPDR", "LA18646-2", "Severe non-proliferative retinopathy", "#FF8A00"),
+    ("4", "Proliferative DR", "LA18648-8", "Proliferative retinopathy", "#FF3DBE"),
 )
 
 
@@ -85,7 +85,7 @@ def description(model: Model, prepared: Prepared, plan: Plan, rule: Rule, start:
         "limits_of_use": [
             "Research use. Not for primary diagnosis.",
             "Colour photographs of adult eyes, field centred on macula or disc, 30-60 degrees; the whole field visible.",
-            "Learnt from few photographs: IDRiD (one camera, one clinic in India) and a thinned, noisily labelled part of EyePACS.",
+            "Learnt from few photographs: IDRiD (one camera, one clinic) and a thinned, noisily labelled part of EyePACS.",
             "Other retinal disease is not looked for; laser scars and media opacity were not studied.",
             "Grades 1 and 3 are often confused with their neighbours: see the recalls below.",
         ],

@@ -29,7 +29,7 @@ SOURCE_SHARE = {"idrid": 0.32, "idrid_lesions": 0.14, "eyepacs_natural": 0.09, "
 class Plan:
     """What a training does; the defaults are the published run."""
 
-    stages: tuple[tuple[int, int], ...] = ((256, 16), (384, 5), (512, 4))
+    stages: tuple[tuple[int, int], ...] = ((256, 9), (384, 3), (512, 2))
     """(input size in px, epochs), in order."""
     draws: int = 2400
     """Photographs an epoch."""
@@ -52,6 +52,7 @@ class Taught(nn.Module):
         pools = [k for k, layer in enumerate(self.sequencer.layers) if isinstance(layer, nn.MaxPool2d)]
         self.split = pools[2]
         self.lesions = nn.Conv2d(architecture.cells[2][-1].channels, len(LESIONS), 1)
+        assert self.lesions.bias is not None
         nn.init.constant_(self.lesions.bias, -3.0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from models.preprocessing import crop_square, fundus_field, fundus_square, local_contrast, min_max, nodule_box, nodule_window, resample
+from models.preprocessing import (
+    crop_square,
+    fundus_field,
+    fundus_square,
+    local_contrast,
+    min_max,
+    nodule_box,
+    nodule_window,
+    resample,
+)
 
 
 def test_nodule_box_is_centred_on_the_pixel_and_has_the_true_size():

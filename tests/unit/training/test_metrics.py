@@ -12,7 +12,8 @@ from training.response_maps import evidence as ev
 
 def test_quadratic_weighted_kappa_by_hand():
     truth, said = np.array([0, 0, 4, 4]), np.array([0, 1, 4, 4])
-    # Weights (i - j)^2: observed 1. Expected 1/4 sum_ij n_i m_j (i - j)^2 = (2 * (0 * 1 + 1 * 1 + 16 * 2) + 2 * (16 + 9 + 0)) / 4 = 29.
+    # Weights (i - j)^2: observed 0 + 1 + 0 + 0 = 1. Expected from the margins, truth 0, 0, 4, 4 and answers 0, 1, 4, 4:
+    # (2 * (0 + 1 + 16 + 16) + 2 * (16 + 9 + 0 + 0)) / 4 = 29.
     assert m.quadratic_weighted_kappa(truth, said) == pytest.approx(1 - 1 / 29)
     assert np.isnan(m.quadratic_weighted_kappa(np.zeros(3, int), np.zeros(3, int)))
 

@@ -55,10 +55,15 @@ def by_hand() -> tuple[tuple, torch.Tensor]:
     z_0 = a + b: 5, 8.  z_1 = 2a - b: 7, 7.
     """
     layers = (
-        Convolution(torch.tensor([[[[1.0]]], [[[-2.0]]]], dtype=torch.float64), torch.tensor([0.0, 3.0], dtype=torch.float64)),
+        Convolution(
+            torch.tensor([[[[1.0]]], [[[-2.0]]]], dtype=torch.float64), torch.tensor([0.0, 3.0], dtype=torch.float64)
+        ),
         Rectifier(),
         Pool(),
-        Convolution(torch.tensor([[1.0, 1.0], [2.0, -1.0]], dtype=torch.float64)[:, :, None, None], torch.zeros(2, dtype=torch.float64)),
+        Convolution(
+            torch.tensor([[1.0, 1.0], [2.0, -1.0]], dtype=torch.float64)[:, :, None, None],
+            torch.zeros(2, dtype=torch.float64),
+        ),
     )
     return layers, torch.tensor([[1.0, 4, 0, 2], [3, 2, 5, 1]], dtype=torch.float64)[None, None]
 
@@ -126,7 +131,14 @@ def test_too_small_an_input_is_refused():
 
 @pytest.mark.parametrize(
     "layer",
-    [nn.Conv2d(1, 1, 3, dilation=2), nn.Conv2d(2, 2, 3, groups=2), nn.MaxPool2d(3, 2), nn.AvgPool2d(2), nn.Sigmoid(), nn.Conv2d(1, 1, 3, padding="same")],
+    [
+        nn.Conv2d(1, 1, 3, dilation=2),
+        nn.Conv2d(2, 2, 3, groups=2),
+        nn.MaxPool2d(3, 2),
+        nn.AvgPool2d(2),
+        nn.Sigmoid(),
+        nn.Conv2d(1, 1, 3, padding="same"),
+    ],
 )
 def test_layers_outside_the_family_are_refused(layer):
     with pytest.raises(UnsupportedLayer, match="layer 0"):
@@ -149,7 +161,10 @@ def test_contrast_starts_only_where_a_class_wins():
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("rule", RULES)
 def test_onnx_runtime_against_the_float64_reference(rule, start):
-    for architecture, shape in ((SMALL, (1, 16, 24)), (Architecture(3, 5, ((Conv(8, 5, 2),), (Conv(9), Conv(7)), (Conv(6), Conv(6, 1)))), (3, 32, 32))):
+    for architecture, shape in (
+        (SMALL, (1, 16, 24)),
+        (Architecture(3, 5, ((Conv(8, 5, 2),), (Conv(9), Conv(7)), (Conv(6), Conv(6, 1)))), (3, 32, 32)),
+    ):
         network = random_network(architecture)
         layers = fold(network.layers)
         run = session(build(layers, shape, rule, start))
@@ -176,7 +191,10 @@ def test_tied_windows_follow_max_unpool2d(value):
         Convolution(torch.eye(2, dtype=torch.float64)[:, :, None, None], torch.zeros(2, dtype=torch.float64)),
         Rectifier(),
         Pool(),
-        Convolution(torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)[:, :, None, None], torch.tensor([1.0, 0.0], dtype=torch.float64)),
+        Convolution(
+            torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)[:, :, None, None],
+            torch.tensor([1.0, 0.0], dtype=torch.float64),
+        ),
     )
     x = torch.full((1, 2, 8, 8), value)
     x[:, 0, :, 4:] = torch.rand(8, 4, generator=torch.Generator().manual_seed(0)).round(decimals=1)
@@ -214,7 +232,9 @@ def test_unit_maps_and_dominant_units():
     layers = fold(random_network(SMALL).layers)
     x = torch.randn(2, 1, 12, 12, dtype=torch.float64)
     last = len(layers) - 1
-    np.testing.assert_allclose(unit_map(layers, x, last, 1, "guided"), response_maps(layers, x, "guided", "class")[:, 1])
+    np.testing.assert_allclose(
+        unit_map(layers, x, last, 1, "guided"), response_maps(layers, x, "guided", "class")[:, 1]
+    )
     layer = 3  # the ReLU of the second convolution
     sums = forward(layers[: layer + 1], x).output.sum((2, 3))
     order = ranked_units(layers, x, layer)
