@@ -54,6 +54,7 @@ def main(experiment: Experiment, arguments: list[str] | None = None) -> int:
     export = commands.add_parser("export", help="write the bundle: graph, figures, operating points, card")
     export.add_argument("--rule", choices=get_args(Rule), default="guided")
     export.add_argument("--start", choices=get_args(Start), default="contrast")
+    export.add_argument("--note", default="", help="how the training differed from the plan; goes into the card")
     given = parser.parse_args(arguments)
     run = given.run or given.data / "run"
     if given.command == "prepare":
@@ -62,7 +63,7 @@ def main(experiment: Experiment, arguments: list[str] | None = None) -> int:
         values = {f.name: getattr(given, f.name) for f in fields(experiment.plan) if hasattr(given, f.name)}
         experiment.train(given.data, run, type(experiment.plan)(**values))
     elif given.command == "export":
-        _show(experiment.export(given.data, run, experiment.plan, given.rule, given.start))
+        _show(experiment.export(given.data, run, experiment.plan, given.rule, given.start, given.note))
     else:
         _show(bundles.load(ROOT / "models" / experiment.bundle))
     return 0

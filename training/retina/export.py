@@ -113,17 +113,24 @@ def description(model: Model, prepared: Prepared, plan: Plan, rule: Rule, start:
         },
         "metrics": evaluate.figures(model, prepared),
         "evidence": evaluate.evidence(model, prepared),
-        "rebuild": {"commands": ["make train-retina", "make export-retina"], "commit": ""},
+        "rebuild": {"commands": ["make train-retina", "make models"], "commit": ""},
     }
 
 
 def export(
-    prepared_folder: Path, run_folder: Path, plan: Plan, rule: Rule = "guided", start: Start = "contrast"
+    prepared_folder: Path,
+    run_folder: Path,
+    plan: Plan,
+    rule: Rule = "guided",
+    start: Start = "contrast",
+    note: str = "",
 ) -> Bundle:
-    """Write the bundle from the run's last checkpoint, and its figures to ``docs/results/retina.json``."""
+    """Write the bundle from the run's last checkpoint (`note` says how that differed from the plan), and its figures to ``docs/results/retina.json``."""
     size = int(PREPROCESSING["size_px"])
     weights = write_weights(NAME, build(fold(network(run_folder).layers), (3, size, size), rule, start))
     prepared = load(prepared_folder)
-    bundle = write_description(NAME, description(Model(weights), prepared, plan, rule, start))
+    text = description(Model(weights), prepared, plan, rule, start)
+    text["rebuild"]["note"] = note
+    bundle = write_description(NAME, text)
     record_results(bundle, "retina")
     return bundle
