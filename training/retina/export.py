@@ -125,7 +125,10 @@ def export(
     start: Start = "contrast",
     note: str = "",
 ) -> Bundle:
-    """Write the bundle from the run's last checkpoint (`note` says how that differed from the plan), and its figures to ``docs/results/retina.json``."""
+    """Write the bundle from the run's last checkpoint, and its figures to ``docs/results/retina.json``.
+
+    `note` says how the training differed from the plan.
+    """
     size = int(PREPROCESSING["size_px"])
     weights = write_weights(NAME, build(fold(network(run_folder).layers), (3, size, size), rule, start))
     prepared = load(prepared_folder)
