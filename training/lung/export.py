@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from models.bundle import Bundle
 from training.bundles import Model, record_results, write_description, write_weights
 from training.lung import evaluate
-from training.lung.data import HALF_DEPTH_MM, PREPROCESSING, Prepared, load
-from training.lung.train import Plan
+from training.lung.data import HALF_DEPTH_MM, PREPROCESSING, Prepared, label, load
+from training.lung.train import Plan, plain
 from training.networks import Sequencer, sisc
-from training.response_maps.layers import fold
+from training.response_maps.layers import Convolution, Layer, fold
 from training.response_maps.onnx_graph import build
-from training.response_maps.reference import Rule, Start
+from training.response_maps.reference import Rule, Start, forward
 
 NAME = "sisc_lung"
 CT_STORAGE = ["1.2.840.10008.5.1.4.1.1.2"]
@@ -28,7 +32,31 @@ def network(run_folder: Path, plan: Plan) -> Sequencer:
     return model.eval()
 
 
-def description(model: Model, prepared: Prepared, plan: Plan, rule: Rule, start: Start) -> dict[str, Any]:
+def calibrated(layers: Sequence[Layer], prepared: Prepared) -> tuple[tuple[Layer, ...], float]:
+    """Fold temperature scaling (Guo et al. 2017) into the class layer.
+
+    The inverse temperature is fitted by logistic regression on the validation patients' central slices, every nodule with
+    the same weight. It multiplies z_L and so every response map, and moves no decision boundary of a slice.
+
+    Returns
+    -------
+    layers : tuple of Layer
+    scale : float
+        The inverse temperature.
+    """
+    nodules = prepared.part("validation")
+    rows = [n.central for n in nodules]
+    truth = np.concatenate([np.full(len(row), label(n)) for n, row in zip(nodules, rows, strict=True)])
+    weight = np.concatenate([np.full(len(row), 1 / len(row)) for row in rows])
+    with torch.no_grad():
+        z = forward(layers, plain(prepared.windows[np.concatenate(rows)]).double()).output.mean((2, 3)).numpy()
+    fit = LogisticRegression(C=1e3, fit_intercept=False).fit((z[:, 1] - z[:, 0])[:, None], truth, weight)
+    scale, last = float(fit.coef_[0, 0]), layers[-1]
+    assert isinstance(last, Convolution)
+    return (*layers[:-1], replace(last, weight=last.weight * scale, bias=last.bias * scale)), scale
+
+
+def description(model: Model, prepared: Prepared, plan: Plan, rule: Rule, start: Start, scale: float) -> dict[str, Any]:
     """Everything ``model.json`` says but the hash."""
     used = prepared.part("train") + prepared.part("validation")
     spacing, thickness = sorted(n.spacing_mm for n in used), sorted(n.thickness_mm for n in used)
@@ -87,8 +115,8 @@ def description(model: Model, prepared: Prepared, plan: Plan, rule: Rule, start:
         "aggregation": {"slices": "mean", "half_depth_mm": HALF_DEPTH_MM},
         "operating_points": evaluate.operating_points(model, prepared),
         "calibration": {
-            "method": "none; readers' votes as soft labels",
-            "measure": "expected calibration error, among the metrics",
+            "method": "temperature scaling on the validation patients, folded into the class layer",
+            "inverse_temperature": scale,
         },
         "limits_of_use": [
             "Research use. Not for primary diagnosis.",
@@ -131,9 +159,10 @@ def export(
     `note` says how the training differed from the plan.
     """
     size = int(PREPROCESSING["size_px"])
-    weights = write_weights(NAME, build(fold(network(run_folder, plan).layers), (1, size, size), rule, start))
     prepared = load(prepared_folder)
-    text = description(Model(weights), prepared, plan, rule, start)
+    layers, scale = calibrated(fold(network(run_folder, plan).layers), prepared)
+    weights = write_weights(NAME, build(layers, (1, size, size), rule, start))
+    text = description(Model(weights), prepared, plan, rule, start, scale)
     text["rebuild"]["note"] = note
     bundle = write_description(NAME, text)
     record_results(bundle, "lung")

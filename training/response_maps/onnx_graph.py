@@ -70,23 +70,29 @@ class Graph:
         return self.add("Conv", *inputs, strides=[stride, stride], pads=list(pads), kernel_shape=list(weight.shape[2:]))
 
 
-def _switches(g: Graph, x: str, pooled: str, size: tuple[int, int], gated: bool) -> str:
+UP = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+
+
+def _open(g: Graph, activation: str) -> str:
+    """1 where a ReLU's output is positive, else 0. (As a steep HardSigmoid: ONNX Runtime's Sign keeps to one thread.)"""
+    return g.add("HardSigmoid", activation, alpha=float(np.finfo(np.float32).max), beta=0.0)
+
+
+def _double(g: Graph, x: str) -> str:
+    """Every pixel twice in both directions."""
+    return g.add("Resize", x, "", g.constant([1, 1, 2, 2]), **UP)
+
+
+def _switches(g: Graph, x: str, pooled: str, size: tuple[int, int]) -> str:
     """Mask of each window's FIRST maximum in row-major order, float 0/1, shape of x.
 
-    Windows whose maximum recurs are settled by rank: maxima carry 4, 3, 2, 1 by place, and the largest rank wins. With
-    `gated`, places that ReLU closed (x = 0) are left out as well.
+    Windows whose maximum recurs are settled by rank: maxima carry 4, 3, 2, 1 by place, and the largest rank wins.
     """
-    scales = g.constant([1, 1, 2, 2])
-    up = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    peak = g.add("Equal", x, g.add("Resize", pooled, "", scales, **up))
-    if gated:
-        peak = g.add("And", peak, g.add("Greater", x, g.constant(0)))
-    ranks = np.array([[4, 3], [2, 1]], np.float32)
-    rank = g.constant(np.tile(ranks, (size[0] // 2, size[1] // 2))[None, None])
-    ranked = g.add("Mul", g.add("Cast", peak, to=TensorProto.FLOAT), rank)
+    peak = g.add("Cast", g.add("Equal", x, _double(g, pooled)), to=TensorProto.FLOAT)
+    ranks = np.tile(np.array([[4, 3], [2, 1]], np.float32), (size[0] // 2, size[1] // 2))
+    ranked = g.add("Mul", peak, g.constant(ranks[None, None]))
     best = g.add("MaxPool", ranked, kernel_shape=[2, 2], strides=[2, 2])
-    first = g.add("Equal", ranked, g.add("Resize", best, "", scales, **up))
-    return g.add("Cast", g.add("And", first, peak), to=TensorProto.FLOAT)
+    return g.add("Cast", g.add("Equal", ranked, _double(g, best)), to=TensorProto.FLOAT)
 
 
 def _back(g: Graph, r: str, layer: Convolution, *, summed: bool) -> str:
@@ -224,69 +230,88 @@ class Trace:
     size: tuple[int, int]
 
 
-def _way_back(
-    g: Graph, layers: Sequence[Layer], trace: Trace, shape: tuple[int, int, int], rule: Rule, start: Start
-) -> str:
-    """Add the response maps: start signals, the pairs that are not zero, and the layers in reverse."""
-    z, size = trace.z, trace.size
-    classes = int(layers[-1].weight.shape[0])  # type: ignore[union-attr]
+@dataclass(frozen=True)
+class Signals:
+    """The signals on their way back: which (image, class) pairs they belong to, and how an image's mask meets them."""
+
+    g: Graph
+    classes: int
+    image: str | None
+    """Index of each signal's image, where only some pairs are sent back; None: all pairs, image by image."""
+
+    def masked(self, r: str, mask: str) -> str:
+        """Multiply signals (M, C, H, W) with the masks of their images (B, C, H, W)."""
+        g = self.g
+        if self.image is not None:
+            return g.add("Mul", r, g.add("Gather", mask, self.image, axis=0))
+        apart = g.add("Reshape", mask, g.integers(0, 1, -1))
+        shape = g.add("Shape", r)
+        product = g.add(
+            "Mul",
+            g.add("Reshape", r, g.add("Concat", g.integers(-1, self.classes), g.add("Shape", apart, start=2), axis=0)),
+            apart,
+        )
+        return g.add("Reshape", product, shape)
+
+
+def _start(g: Graph, z: str, size: tuple[int, int], classes: int, start: Start) -> tuple[str, str | None, str]:
+    """Start signals at z_L: (M, N, h, w), the image of each (None: all pairs), and their places among the B * N maps."""
     identity = np.eye(classes, dtype=np.float32)
-    if start == "contrast":
+    if start == "class":
+        own, against = z, None
+    else:
         values, places = g.many("TopK", z, g.integers(2), outputs=2, axis=1)
         first, second = g.many("Split", values, outputs=2, axis=1)
         winner, rival = g.many("Split", places, outputs=2, axis=1)
-        margin = g.add("Sub", first, second)
         rows = g.constant(np.arange(classes).reshape(1, -1, 1, 1), np.int64)
         wins = g.add("Cast", g.add("Equal", winner, rows), to=TensorProto.FLOAT)
-        loses = g.add("Cast", g.add("Equal", rival, rows), to=TensorProto.FLOAT)
-        own = g.add("Mul", margin, wins)
-    else:
-        own = z
-    # Pairs (image, class) whose start signal is not zero everywhere.
+        against = g.add("Cast", g.add("Equal", rival, rows), to=TensorProto.FLOAT)
+        own = g.add("Mul", g.add("Sub", first, second), wins)
+    if classes == 2 or start == "class":  # hardly a map is zero: sorting out costs more than it saves
+        signal = g.add("Reshape", own, g.integers(-1, classes, 1, *size))
+        direction = g.constant(identity[None, :, :, None, None])
+        if against is not None:
+            direction = g.add("Sub", direction, g.add("Unsqueeze", against, g.integers(1)))
+        return g.add("Reshape", g.add("Mul", signal, direction), g.integers(-1, classes, *size)), None, ""
     largest = g.add("ReduceMax", g.add("Abs", own), axes=[2, 3], keepdims=0)
     pairs = g.add("NonZero", g.add("Greater", largest, g.constant(0)))
     image, klass = (g.add("Gather", pairs, g.constant(k, np.int64), axis=0) for k in (0, 1))
     flat = g.add("Add", g.add("Mul", image, g.constant(classes, np.int64)), klass)
     signal = g.add("Gather", g.add("Reshape", own, g.integers(-1, 1, *size)), flat, axis=0)
     direction = g.add("Reshape", g.add("Gather", g.constant(identity), klass, axis=0), g.integers(-1, classes, 1, 1))
-    if start == "contrast":
-        direction = g.add("Sub", direction, g.add("Gather", loses, image, axis=0))
-    r = g.add("Mul", signal, direction)
+    assert against is not None
+    direction = g.add("Sub", direction, g.add("Gather", against, image, axis=0))
+    return g.add("Mul", signal, direction), image, flat
 
+
+def _way_back(
+    g: Graph, layers: Sequence[Layer], trace: Trace, shape: tuple[int, int, int], rule: Rule, start: Start
+) -> str:
+    """Add the response maps: start signals, the pairs that are not zero, and the layers in reverse."""
+    classes = int(layers[-1].weight.shape[0])  # type: ignore[union-attr]
+    r, image, flat = _start(g, trace.z, trace.size, classes, start)
+    signals = Signals(g, classes, image)
     keeps_positive, keeps_open = rule in ("deconvnet", "guided"), rule in ("gradient", "guided")
     for number in reversed(range(len(layers))):
         layer = layers[number]
         if isinstance(layer, Convolution):
             r = _back(g, r, layer, summed=number == 0)
         elif isinstance(layer, Pool):
-            after_relu = isinstance(layers[number - 1], Rectifier)
-            if keeps_positive and after_relu:
-                r = g.add("Relu", r)
-            mask = _switches(
-                g, trace.entries[number], trace.pooled[number], trace.sizes[number], gated=keeps_open and after_relu
-            )
-            up = g.add(
-                "Resize",
-                r,
-                "",
-                g.constant([1, 1, 2, 2]),
-                mode="nearest",
-                coordinate_transformation_mode="asymmetric",
-                nearest_mode="floor",
-            )
-            r = g.add("Mul", up, g.add("Gather", mask, image, axis=0))
-        else:
-            pool_follows = number + 1 < len(layers) and isinstance(layers[number + 1], Pool)
-            if pool_follows:  # the pool's mask has closed what this ReLU closes, and its signal is positive already
-                continue
-            if keeps_positive:
-                r = g.add("Relu", r)
-            if keeps_open:
-                gate = g.add("Cast", g.add("Greater", trace.entries[number], g.constant(0)), to=TensorProto.FLOAT)
-                r = g.add("Mul", r, g.add("Gather", gate, image, axis=0))
+            # A ReLU before the pool closes at the pooled size, a quarter of the work: it commutes with unpooling.
+            if isinstance(layers[number - 1], Rectifier):
+                r = g.add("Relu", r) if keeps_positive else r
+                r = signals.masked(r, _open(g, trace.pooled[number])) if keeps_open else r
+            switches = _switches(g, trace.entries[number], trace.pooled[number], trace.sizes[number])
+            r = signals.masked(_double(g, r), switches)
+        elif not isinstance(layers[number + 1], Pool):
+            r = g.add("Relu", r) if keeps_positive else r
+            # Asking the ReLU's output, not its input, lets ONNX Runtime keep convolution and ReLU in one.
+            r = signals.masked(r, _open(g, trace.entries[number + 1])) if keeps_open else r
     _, height, width = shape
-    count = g.add("Reshape", g.add("Shape", largest, start=0, end=1), g.integers(1))
-    empty = g.add("Concat", g.add("Mul", count, g.integers(classes)), g.integers(height * width), axis=0)
+    if image is None:
+        return g.add("Reshape", r, g.integers(-1, classes, height, width))
+    count = g.add("Mul", g.add("Shape", "image", start=0, end=1), g.integers(classes))
+    empty = g.add("Concat", count, g.integers(height * width), axis=0)
     blank = g.add("ConstantOfShape", empty, value=helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]))
     index = g.add("Unsqueeze", flat, g.integers(1))
     filled = g.add("ScatterND", blank, index, g.add("Reshape", r, g.integers(-1, height * width)))
