@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,12 +108,8 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     for size in (1, 16):
         batches = [images[k : k + size] for k in range(0, 16, size)]
         text = f"prediction + all class maps against {1 + classes} forward passes, batch {size}"
-        found[text] = pairs(lambda b=batches: all_maps(engine, b), lambda b=batches: forwards(b), rounds)  # type: ignore[misc]
-        found[f"{text}, start `class` (every map sent back)"] = pairs(
-            lambda b=batches: all_maps(thesis, b),
-            lambda b=batches: forwards(b),
-            rounds,  # type: ignore[misc]
-        )
+        for run, what in ((engine, text), (thesis, f"{text}, start `class`")):
+            found[what] = pairs(partial(all_maps, run, batches), partial(forwards, batches), rounds)
     network = as_torch(layers)
     tensors = [torch.from_numpy(images[k : k + 1]).contiguous(memory_format=torch.channels_last) for k in range(4)]
     deconvolution, cam = (

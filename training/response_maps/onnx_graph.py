@@ -74,7 +74,7 @@ UP = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "neares
 
 
 def _open(g: Graph, activation: str) -> str:
-    """1 where a ReLU's output is positive, else 0. (As a steep HardSigmoid: ONNX Runtime's Sign keeps to one thread.)"""
+    """1 where a ReLU's output is positive, else 0; as a steep HardSigmoid, for ONNX Runtime's Sign keeps to one thread."""
     return g.add("HardSigmoid", activation, alpha=float(np.finfo(np.float32).max), beta=0.0)
 
 

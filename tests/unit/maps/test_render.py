@@ -157,7 +157,10 @@ def test_legend_says_what_is_shown(make: Make, response: np.ndarray, monkeypatch
     words = said(monkeypatch, maps, "class-b", scale="per_model", slice_index=0)
     assert "Response map of one class: Beta (probability 0.33)" in words
     assert "against Beta" in words
-    assert "Scale: -2 .. 2 (the same for all images), brightness by square root; the strongest here, 3, is drawn as the limit" in words
+    assert (
+        "Scale: -2 .. 2 (the same for all images), brightness by square root; the strongest here, 3, is drawn as the limit"
+        in words
+    )
     assert "Scale: 0 .. 4 (this image)" in said(monkeypatch, make(response[None]))
     words = said(monkeypatch, maps, "two-sided")
     assert "Gamma: 0.50" in words

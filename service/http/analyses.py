@@ -1,0 +1,258 @@
+"""``/api/v1/analyses``: send images, follow the analysis, fetch its maps, judge its findings, delete it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, cast, get_args
+
+from flask import Blueprint, Response, g, request
+
+from service.errors import Busy, Conflict, NotFound
+from service.http import bodies, problems, uploads
+from service.http.context import json_body, query, service, waiting
+from service.maps import arrays, render
+from service.pipeline.queue import Queue
+from service.pipeline.request import OBJECTS, invalid
+from service.store.analyses import FILTERS
+from service.store.rows import Analysis
+
+blueprint = Blueprint("analyses", __name__, url_prefix="/api/v1/analyses")
+
+PAGE = 50
+KEEP_ALIVE_S = 15.0
+STATUSES = ("queued", "running", "completed", "failed")
+VERDICTS = ("accepted", "rejected", "modified")
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@blueprint.url_value_preprocessor
+def note(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Keep the id for the log, when it is one of ours."""
+    identity = (values or {}).get("analysis", "")
+    if _ID.fullmatch(identity):
+        g.analysis = identity
+
+
+@blueprint.post("")
+def create() -> Response:
+    """Accept images; answer with the result when it is there soon, else with the place where it will be."""
+    query(())
+    parts = service()
+    parts.queue.check_room()
+    parts.store.blobs.check_space(request.content_length or 0)
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise invalid("Idempotency-Key", "must be 1 to 255 printable ASCII characters without spaces")
+    with uploads.receive(parts.spool) as upload:
+        fingerprint = upload.fingerprint() if key is not None else ""
+        known = parts.store.by_key(key) if key is not None else None
+        if known is not None:
+            if known[0] != fingerprint:
+                raise Conflict("this Idempotency-Key was used with other content; take a new key for a new input")
+            return _answer(known[1])
+        with parts.pipeline.prepare(upload.files, upload.request) as work:
+            identity = parts.queue.submit(work, key, fingerprint)
+    return _answer(identity)
+
+
+def _answer(identity: str) -> Response:
+    """Wait for the end as long as the sender and the settings want."""
+    g.analysis = identity
+    asynchronous = "respond-async" in request.headers.get("Prefer", "")
+    analysis = _waited(identity, 0 if asynchronous else service().settings.sync_wait_s)
+    place = f"{blueprint.url_prefix}/{identity}"
+    if analysis.status == "failed" and analysis.error is not None:
+        response = problems.respond(analysis.error)
+        response.headers["Location"] = place
+        return response
+    response = _json(bodies.full(analysis), 200 if analysis.ended else 202)
+    if not analysis.ended:
+        response.headers["Location"] = place
+        response.headers["Retry-After"] = "1"
+    if asynchronous:
+        response.headers["Preference-Applied"] = "respond-async"
+    return response
+
+
+def _waited(identity: str, seconds: float) -> Analysis:
+    """The analysis at its end or after so many seconds; at once when too many others wait."""
+    places = waiting()
+    if not places.acquire(blocking=False):
+        return service().queue.wait(identity, 0)
+    try:
+        return service().queue.wait(identity, seconds)
+    finally:
+        places.release()
+
+
+@blueprint.get("")
+def index() -> Response:
+    """Analyses, newest first, in pages."""
+    asked = query((*FILTERS, "since", "cursor", "limit"))
+    filters = {name: asked[name] for name in FILTERS if name in asked}
+    if "status" in filters and filters["status"] not in STATUSES:
+        raise invalid("status", f"must be one of {', '.join(STATUSES)}")
+    limit = _whole(asked, "limit", PAGE, 1, 500)
+    try:
+        rows, following = service().store.page(filters, _since(asked.get("since")), asked.get("cursor"), limit)
+    except ValueError:
+        raise invalid("cursor", "is none that this service gave out") from None
+    return _json({"analyses": [bodies.summary(row) for row in rows], "next": following})
+
+
+def _since(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        when = datetime.fromisoformat(text.replace(" ", "+"))  # an unescaped + of a time zone arrives as a blank
+    except ValueError:
+        raise invalid("since", "must be an ISO 8601 time, e.g. 2026-01-31T08:00:00Z") from None
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@blueprint.get("/<analysis>")
+def show(analysis: str) -> Response:
+    """One analysis."""
+    return _json(bodies.full(service().store.get(analysis)))
+
+
+@blueprint.delete("/<analysis>")
+def remove(analysis: str) -> Response:
+    """Delete the analysis with its maps, and its images unless another analysis uses them."""
+    service().store.delete(analysis)
+    return Response(status=204)
+
+
+@blueprint.get("/<analysis>/events")
+def events(analysis: str) -> Response:
+    """Server-sent events: one ``status`` at every change, until the analysis ends."""
+    service().store.get(analysis)
+    places = waiting()
+    if not places.acquire(blocking=False):
+        raise Busy("too many event streams are open; ask for the analysis itself from time to time instead")
+    response = Response(_stream(service().queue, analysis), content_type="text/event-stream")
+    response.call_on_close(places.release)
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+def _stream(queue: Queue, identity: str) -> Iterator[str]:
+    last, sent = None, time.monotonic()
+    try:
+        for analysis, stage in queue.follow(identity, KEEP_ALIVE_S):
+            state = {"id": identity, "status": analysis.status, "stage": stage or None}
+            if state != last:
+                last, sent = state, time.monotonic()
+                yield f"event: status\ndata: {json.dumps(state)}\n\n"
+            elif time.monotonic() - sent >= KEEP_ALIVE_S:
+                sent = time.monotonic()
+                yield ": still here\n\n"
+    except NotFound:
+        yield f"event: status\ndata: {json.dumps({'id': identity, 'status': 'deleted', 'stage': None})}\n\n"
+
+
+def _maps(analysis: str, finding: str, kind: str) -> tuple[Analysis, Any]:
+    """The stored maps of a finding. NotFound when finding or kind is not part of the analysis."""
+    stored = service().store.get(analysis)
+    found = {f["id"]: f["evidence"]["maps"] for f in (stored.result or {}).get("findings", [])}
+    if finding not in found:
+        raise NotFound(f"this analysis has no such finding; it has {', '.join(found) or 'none'}")
+    if kind not in found[finding]:
+        raise NotFound(f"this finding has no such map; it has {', '.join(found[finding]) or 'none'}")
+    return stored, arrays.load(service().store.maps_path(analysis, finding))
+
+
+@blueprint.get("/<analysis>/maps/<finding>/<kind>.png")
+def map_png(analysis: str, finding: str, kind: str) -> Response:
+    """A response map as a picture."""
+    asked = query(("overlay", "scale", "legend", "slice", "size"))
+    scale = asked.get("scale", "per_image")
+    if scale not in get_args(render.Scale):
+        raise invalid("scale", f"must be one of {', '.join(get_args(render.Scale))}")
+    if asked.get("legend", "0") not in ("0", "1"):
+        raise invalid("legend", "must be 0 or 1")
+    overlay = None
+    if "overlay" in asked:
+        try:
+            overlay = float(asked["overlay"])
+        except ValueError:
+            raise invalid("overlay", "must be a number from 0 to 1") from None
+        if not 0 <= overlay <= 1:
+            raise invalid("overlay", "must be a number from 0 to 1", value=asked["overlay"][:32], limit=[0, 1])
+    size = _whole(asked, "size", 768, 64, 2048)
+    stored, maps = _maps(analysis, finding, kind)
+    place = _whole(asked, "slice", 0, 0, len(maps.response) - 1) if "slice" in asked else None
+    bundle = service().pipeline.bundles.get(stored.model)
+    if bundle is None or bundle.classes != maps.classes:
+        raise NotFound(f"the colours of model {stored.model} are no longer installed; the arrays are: ask for .npz")
+    labels = [str(entry["label"]) for entry in bundle.description["classes"]]
+    picture = render.png(
+        maps,
+        kind,
+        bundle.colors,
+        labels,
+        overlay=overlay,
+        scale=cast(render.Scale, scale),
+        legend=asked.get("legend") == "1",
+        slice_index=place,
+        size=size,
+    )
+    return Response(picture, content_type="image/png")
+
+
+@blueprint.get("/<analysis>/maps/<finding>/<kind>.npz")
+def map_npz(analysis: str, finding: str, kind: str) -> Response:
+    """A response map as arrays."""
+    query(())
+    response = Response(arrays.npz(_maps(analysis, finding, kind)[1], kind), content_type="application/x-npz")
+    response.headers["Content-Disposition"] = f'attachment; filename="{kind}.npz"'
+    return response
+
+
+@blueprint.get("/<analysis>/objects/<kind>")
+def dicom_object(analysis: str, kind: str) -> Response:
+    """A DICOM object of the result; there are none yet."""
+    service().store.get(analysis)
+    if kind not in OBJECTS:
+        raise NotFound(f"there are no objects of this kind; kinds are {', '.join(OBJECTS)}")
+    raise NotFound('this version does not produce DICOM objects yet; "objects" of the analysis is empty')
+
+
+@blueprint.post("/<analysis>/assessment")
+def assess(analysis: str) -> Response:
+    """Store a reader's verdict on a finding; answers with the analysis."""
+    body = json_body(64 << 10)
+    if not isinstance(body, dict) or set(body) - {"finding", "verdict", "value", "reason"}:
+        raise invalid("assessment", "must be a JSON object with finding, verdict and, if wanted, value and reason")
+    stored = service().store.get(analysis)
+    known = [f["id"] for f in (stored.result or {}).get("findings", [])]
+    if body.get("finding") not in known:
+        raise invalid("finding", f"must be a finding of this analysis: {', '.join(known) or 'it has none'}")
+    if body.get("verdict") not in VERDICTS:
+        raise invalid("verdict", f"must be one of {', '.join(VERDICTS)}")
+    texts: dict[str, Any] = {}
+    for name, longest in (("value", 256), ("reason", 2000)):
+        texts[name] = body.get(name)
+        if texts[name] is not None and not (isinstance(texts[name], str) and len(texts[name]) <= longest):
+            raise invalid(name, f"must be a text of at most {longest} characters")
+    service().store.assess(analysis, body["finding"], body["verdict"], texts["value"], texts["reason"])
+    return _json(bodies.full(stored))
+
+
+def _whole(asked: dict[str, str], name: str, default: int, low: int, high: int) -> int:
+    try:
+        value = int(asked.get(name, default))
+    except ValueError:
+        raise invalid(name, "must be a whole number") from None
+    if not low <= value <= high:
+        raise invalid(name, f"must be from {low} to {high}", value=value, limit=[low, high])
+    return value
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(json.dumps(body), status, content_type="application/json")

@@ -1,0 +1,98 @@
+"""What every view needs: the running service, the request's query and JSON body."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO, Any, cast
+
+from flask import Request, current_app, g, request
+
+from service.errors import InputError
+from service.pipeline.assembly import Service
+from service.pipeline.request import InvalidRequest
+
+EXTENSION = "pellucid"
+WAITING = "pellucid-waiting"
+"""Key of the semaphore that bounds answers which wait: they may hold half of the threads, the rest stays responsive."""
+
+
+def service() -> Service:
+    """The service behind the current application."""
+    return cast(Service, current_app.extensions[EXTENSION])
+
+
+def waiting() -> threading.BoundedSemaphore:
+    """Places for answers that wait for an analysis."""
+    return cast(threading.BoundedSemaphore, current_app.extensions[WAITING])
+
+
+class SpoolFile:
+    """One file part on its way to the disk: written by the multipart parser, open only while it writes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._file = path, path.open("wb")
+
+    def write(self, data: bytes) -> int:
+        return self._file.write(data)
+
+    def seek(self, offset: int) -> int:
+        """The parser's last word on a part: nothing is read through this object."""
+        self._file.close()
+        return offset
+
+
+class ServiceRequest(Request):
+    """A request whose file parts go to `g.upload_folder`, under generated names, byte for byte."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        return cast(IO[bytes], SpoolFile(g.upload_folder / uuid.uuid4().hex))
+
+
+def query(known: Collection[str]) -> dict[str, str]:
+    """The query parameters; refuses unknown ones, so that a misspelt filter is not silently ignored.
+
+    Raises
+    ------
+    InvalidRequest
+    """
+    unknown = sorted(set(request.args) - set(known))
+    if unknown:
+        raise InvalidRequest(
+            f"query: there is no parameter {unknown[0][:64]!r}; known are {', '.join(known) or 'none'}",
+            [{"where": unknown[0][:64], "message": "unknown query parameter"}],
+        )
+    return request.args.to_dict()
+
+
+def json_body(limit: int) -> Any:
+    """The decoded JSON body of at most `limit` bytes.
+
+    Raises
+    ------
+    InputError
+        When it is not JSON. Too large ones raise werkzeug's RequestEntityTooLarge.
+    """
+    request.max_content_length = limit
+    return decode_json(request.get_data(), "the body")
+
+
+def decode_json(data: bytes | str, what: str) -> Any:
+    """Decode JSON strictly: no NaN, no infinity, bounded nesting."""
+
+    def refuse(name: str) -> Any:
+        raise ValueError(name)
+
+    try:
+        return json.loads(data, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:  # ValueError covers broken UTF-8
+        raise InputError(f"{what} is not JSON (RFC 8259); numbers must be finite") from error

@@ -1,0 +1,105 @@
+"""Settings: precedence, types, limits, and that nothing wrong is silently ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.config import ConfigError, Settings, check_access, load
+
+
+def test_flags_go_before_environment_before_file_before_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "pellucid.toml"
+    file.write_text('port = 1001\nhost = "localhost"\nworkers = 3\n')
+    found = load({"port": "1003"}, {"PELLUCID_PORT": "1002", "PELLUCID_HOST": "::1"}, file)
+    assert (found.settings.port, found.settings.host, found.settings.workers) == (1003, "::1", 3)
+    assert found.settings.threads == Settings().threads
+    assert found.sources["port"] == "flag"
+    assert found.sources["host"] == "environment PELLUCID_HOST"
+    assert found.sources["workers"] == "settings file pellucid.toml"
+    assert found.sources["threads"] == "default"
+
+
+def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text("sync_wait_s = 0.5\n")
+    assert load(environ={"PELLUCID_CONFIG": str(file)}).settings.sync_wait_s == 0.5
+
+
+def test_each_type_is_converted(tmp_path: Path) -> None:
+    token = "a" * 16
+    found = load(
+        environ={
+            "PELLUCID_TOKENS": f"{token}, {'b' * 20}",
+            "PELLUCID_DATA_DIR": str(tmp_path),
+            "PELLUCID_SYNC_WAIT_S": "2",
+        }
+    )
+    assert found.settings.tokens == (token, "b" * 20)
+    assert found.settings.data_dir == tmp_path
+    assert found.settings.sync_wait_s == 2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PELLUCID_PROT", "1", ["environment", "PELLUCID_PROT", "no setting"]),
+        ("PELLUCID_PORT", "eighty", ["environment PELLUCID_PORT", "'eighty'", "whole number"]),
+        ("PELLUCID_PORT", "70000", ["PELLUCID_PORT", "outside 0..65535"]),
+        ("PELLUCID_PORT", "tcp://10.0.0.1:8080", ["enableServiceLinks"]),
+        ("PELLUCID_WORKERS", "0", ["PELLUCID_WORKERS", "outside 1..64"]),
+        ("PELLUCID_PROVIDER", "tpu", ["PELLUCID_PROVIDER", "auto, cpu, cuda"]),
+        ("PELLUCID_SYNC_WAIT_S", "nan", ["PELLUCID_SYNC_WAIT_S", "outside"]),
+        ("PELLUCID_TOKENS", "short", ["PELLUCID_TOKENS", "16"]),
+        ("PELLUCID_HOST", "", ["PELLUCID_HOST"]),
+    ],
+)
+def test_wrong_names_and_values_are_refused_with_source_and_key(name: str, value: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(environ={name: value})
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["prot = 1", 'port = "x"', "port = true", "port = 1.5", "tokens = [1]", "port =", "[port]\na = 1"]
+)
+def test_the_file_is_checked_as_strictly(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(line)
+    with pytest.raises(ConfigError, match=r"settings file bad\.toml"):
+        load(environ={}, config=file)
+
+
+def test_a_missing_file_is_said() -> None:
+    with pytest.raises(ConfigError, match=r"gone\.toml"):
+        load(environ={}, config=Path("gone.toml"))
+
+
+def test_what_kubernetes_adds_for_a_service_of_this_name_is_not_ours() -> None:
+    assert (
+        load(environ={"PELLUCID_SERVICE_HOST": "10.0.0.1", "PELLUCID_PORT_8080_TCP": "tcp://10.0.0.1:8080"}).settings
+        == Settings()
+    )
+
+
+def test_secrets_are_never_shown() -> None:
+    secret = "correct-horse-battery"
+    found = load(environ={"PELLUCID_TOKENS": secret})
+    assert secret not in "\n".join(found.lines())
+    with pytest.raises(ConfigError) as caught:
+        load(environ={"PELLUCID_TOKENS": "tooshort"})
+    assert "tooshort" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "tokens", "allowed"),
+    [("127.0.0.1", (), True), ("::1", (), True), ("0.0.0.0", (), False), ("0.0.0.0", ("t" * 16,), True)],
+)
+def test_only_loopback_goes_without_tokens(host: str, tokens: tuple[str, ...], allowed: bool) -> None:
+    settings = Settings(host=host, tokens=tokens)
+    if allowed:
+        check_access(settings)
+    else:
+        with pytest.raises(ConfigError, match="PELLUCID_TOKENS"):
+            check_access(settings)
