@@ -9,7 +9,8 @@ matters, nothing newer than opset 17. Three things make the way back cheap:
   has an exactly zero map, and most classes win nowhere.
 
 ONNX Runtime computes every output of a graph whatever is asked for. So both passes stand in the branches of one ``If``: feed
-``with_maps`` = false and a prediction does not pay for the maps (``service`` does so when they are not asked for).
+``with_maps`` = false and a prediction does not pay for the maps (``service`` does so when they are not asked for). Each
+branch holds its own copy of the weights: ONNX Runtime does not choose its fast layout for weights from outside a branch.
 """
 
 from __future__ import annotations
@@ -161,10 +162,7 @@ def build(
         "pellucid",
         [image, switch],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *rest]) for name, rest in outputs.items()],
-        [
-            *(numpy_helper.from_array(v, k) for k, v in g.constants.items()),
-            numpy_helper.from_array(np.array(True), "with_maps"),
-        ],
+        [numpy_helper.from_array(np.array(True), "with_maps")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="pellucid")
     model.ir_version = 9
@@ -216,7 +214,9 @@ def _branch(
     values = [
         helper.make_tensor_value_info(made[key], TensorProto.FLOAT, [None, *rest]) for key, rest in outputs.items()
     ]
-    return helper.make_graph(g.nodes, name, [], values)
+    used = {name for node in g.nodes for name in node.input}
+    constants = [numpy_helper.from_array(value, key) for key, value in g.constants.items() if key in used]
+    return helper.make_graph(g.nodes, name, [], values, constants)
 
 
 @dataclass(frozen=True)
@@ -323,8 +323,8 @@ def read_layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
 
     Weights are the exported float32 ones, as float64.
     """
-    constants = {entry.name: torch.from_numpy(numpy_helper.to_array(entry).copy()) for entry in model.graph.initializer}
     forward = next(a.g for a in model.graph.node[0].attribute if a.name == "else_branch")
+    constants = {entry.name: torch.from_numpy(numpy_helper.to_array(entry).copy()) for entry in forward.initializer}
     layers: list[Layer] = []
     for node in forward.node:
         if node.op_type == "Conv":
