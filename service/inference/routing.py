@@ -32,18 +32,23 @@ def named(bundles: Mapping[str, Bundle], name: str) -> Bundle:
         raise NotFound(f"there is no model with this name; this service has: {', '.join(sorted(bundles))}") from None
 
 
+def is_colour(instance: Instance) -> bool:
+    """Whether an instance's pixels are colours; a palette has one sample a pixel and is colour all the same."""
+    return instance.samples > 1 or instance.photometric == "PALETTE COLOR"
+
+
 def kind(instance: Instance) -> str:
     """What an instance is, in words for messages; holds no patient data."""
     if instance.media == "photograph":
-        return "colour photograph" if instance.samples > 1 else "grey image"
+        return "colour photograph" if is_colour(instance) else "grey image"
     return f"DICOM {instance.modality or 'object without modality'}"
 
 
 def takes(bundle: Bundle, instance: Instance, asked: bool = False) -> bool:
     """Whether a bundle was made for an instance of this kind; `asked` where the sender named the bundle."""
     if instance.media == "photograph":
-        return (instance.samples > 1) if bundle.task == RETINA else (asked and instance.samples == 1)
-    if bundle.task == RETINA and instance.samples == 1:
+        return is_colour(instance) if bundle.task == RETINA else (asked and not is_colour(instance))
+    if bundle.task == RETINA and not is_colour(instance):
         return False
     return instance.sop_class_uid in bundle.description["input"]["sop_classes"]
 
@@ -83,7 +88,7 @@ def route(
         known = "; ".join(f"{bundle.name} takes {_TAKES[bundle.task]}" for bundle in bundles.values())
         hint = (
             " Grey crops of a nodule need the model's name in the request."
-            if any(i.samples == 1 and i.media == "photograph" for i in instances)
+            if any(not is_colour(i) and i.media == "photograph" for i in instances)
             else ""
         )
         raise OutOfContract(

@@ -9,7 +9,7 @@ import stat
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ _PROBLEMS = 10
 """Unreadable files after which `Sandbox.inspect` stops looking."""
 
 
+LARGE_PIXELS = 16_000_000
+"""Larger images are decoded one at a time, so that all children together stay below 1 GB."""
+
+
 class Sandbox:
     """Reads foreign files in child processes. Thread-safe; a context manager.
 
@@ -53,6 +57,7 @@ class Sandbox:
         spool.mkdir(parents=True, exist_ok=True)
         self._spool, self.limits, self._workers = spool.resolve(), limits or Limits(), workers
         self._closed = False
+        self._large = threading.Lock()
         self._idle: queue.SimpleQueue[Child | None] = queue.SimpleQueue()
         for _ in range(workers):
             self._idle.put(None)
@@ -172,7 +177,11 @@ class Sandbox:
     ) -> np.ndarray:
         where = f"instance {instance.sop_instance_uid}"
         failed = where + (f" in transfer syntax {instance.transfer_syntax_uid}" if instance.transfer_syntax_uid else "")
-        header, payload = self._ask({**request, "path": str(instance.path)}, where, failed=failed, payload_limit=limit)
+        large = instance.rows * instance.columns > LARGE_PIXELS
+        with self._large if large else nullcontext():
+            header, payload = self._ask(
+                {**request, "path": str(instance.path)}, where, failed=failed, payload_limit=limit
+            )
         try:
             return answers.array(header, payload, dtype, shape, request.get("longest_px", 0))
         except (TypeError, ValueError, KeyError) as error:

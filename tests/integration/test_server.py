@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,28 @@ def test_a_series_without_a_region_says_what_to_send_and_can_be_looked_at(
     )
     assert status == 200 and head["Content-Type"] == "image/png"
     assert Image.open(io.BytesIO(picture)).size == (middle.Columns, middle.Rows)
+
+
+def test_events_tell_the_states_until_the_end(server: Server, eye: bytes) -> None:
+    status, body = server.post([("eye.jpg", eye)], headers={"Prefer": "respond-async"})
+    assert status == 202
+    status, raw, head = server.call("GET", f"/api/v1/analyses/{body['id']}/events")
+    assert (status, head["Content-Type"].split(";")[0]) == (200, "text/event-stream")
+    states = [json.loads(line[6:])["status"] for line in raw.decode().splitlines() if line.startswith("data: ")]
+    assert states[-1] == "completed"
+    assert set(states) <= {"queued", "running", "completed"}
+
+
+def test_two_large_photographs_at_once_stay_below_1_gb(server: Server, peak: Peak) -> None:
+    """64 megapixels each, the most that is accepted; drawn so that they deflate to little."""
+    square = np.zeros((8000, 8000, 3), np.uint8)
+    square[2000:6000, 2000:6000] = (180, 90, 40)
+    stream = io.BytesIO()
+    Image.fromarray(square).save(stream, "PNG", compress_level=1)
+    with peak, ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: server.post([("big.png", stream.getvalue())]), range(2)))
+    assert [status for status, _ in answers] == [200, 200]
+    assert peak.bytes < 1_000_000_000, f"{peak.bytes / 1e6:.0f} MB"
 
 
 def test_every_byte_arrives(server: Server) -> None:

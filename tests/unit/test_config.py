@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,12 @@ def test_only_loopback_goes_without_tokens(host: str, tokens: tuple[str, ...], a
     else:
         with pytest.raises(ConfigError, match="PELLUCID_TOKENS"):
             check_access(settings)
+
+
+def test_every_setting_and_its_default_stands_in_the_document() -> None:
+    document = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in document.splitlines() if line.startswith("| `")}
+    assert {name for name in rows if name.islower()} == {field.name for field in fields(Settings)}
+    for field in fields(Settings):
+        if isinstance(field.default, int | float | str) and field.name != "models_dir":
+            assert f"`{field.default}`" in rows[field.name], rows[field.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def photograph(samples: int) -> Instance:
         (photograph(3), "clear_dr"),
         (dicom("1.2.840.10008.5.1.4.1.1.77.1.5.1", "OP", 3), "clear_dr"),
         (dicom(SECONDARY, "OT", 3), "clear_dr"),
+        (replace(dicom(SECONDARY, "OT"), photometric="PALETTE COLOR"), "clear_dr"),
     ],
 )
 def test_content_chooses_the_model(known: dict[str, Bundle], instance: Instance, model: str) -> None:
