@@ -74,6 +74,10 @@ bench: $(TEST) ## measure; writes the figures that the documents quote
 pictures: $(TEST) ## draw the pictures of the documents from real answers
 	PYTHONPATH=. $(RUN) docs/images/make.py
 
+.PHONY: figures
+figures: $(SERVICE) ## write the figures of README from the bundles and the last benchmark
+	PYTHONPATH=. $(RUN) docs/figures.py
+
 ##@ House
 .PHONY: lock
 lock: $(RUN) ## pin all dependencies again: requirements/*.in -> *.txt

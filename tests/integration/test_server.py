@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -19,7 +20,11 @@ import pydicom
 import pytest
 from PIL import Image
 
+from models import bundle as bundles
 from service import uids
+from training.bundles import Model
+from training.lung import data as lung
+from training.lung.train import plain
 
 if TYPE_CHECKING:
     from conftest import Peak, Server
@@ -149,6 +154,28 @@ def test_two_large_photographs_at_once_stay_below_1_gb(server: Server, peak: Pea
         answers = list(pool.map(lambda _: server.post([("big.png", stream.getvalue())]), range(2)))
     assert [status for status, _ in answers] == [200, 200]
     assert peak.bytes < 1_000_000_000, f"{peak.bytes / 1e6:.0f} MB"
+
+
+def test_nodule_windows_are_answered_as_the_model_was_evaluated(server: Server, data: Path) -> None:
+    """The figures of the card are the service's: grey windows by HTTP against training's own way from pixels to answer."""
+    with (data / "lidc_nodules/nodules.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if lung.part_of(row["patient_id"]) == "test"][:8]
+    model = Model(bundles.ROOT / "sisc_lung" / "model.onnx")
+    for row in rows:
+        spacing = float(row["pixel_spacing_mm"])
+        with zipfile.ZipFile(data / "lidc_nodules/slices.zip") as archive:
+            stack = lung.read_stack(archive, row["file"], int(row["n_slices"]))
+        files = []
+        for number, image in enumerate(stack):
+            stream = io.BytesIO()
+            Image.fromarray(image).save(stream, "PNG")
+            files.append((f"{number}.png", stream.getvalue()))
+        status, body = server.post(files, {"model": "sisc_lung", "pixel_spacing_mm": spacing})
+        assert status == 200, body
+        expected = model.run(plain(lung.windows(stack, spacing)).numpy(), "probabilities")[0][:, 1]
+        found = [each["probabilities"]["malignant"] for each in body["findings"][0]["slices"]]
+        np.testing.assert_allclose(found, expected, atol=0.02)  # prepared windows are rounded to grey levels
+        assert body["findings"][0]["probabilities"]["malignant"] == pytest.approx(expected.mean(), abs=0.02)
 
 
 def test_every_byte_arrives(server: Server) -> None:
