@@ -6,7 +6,7 @@ from typing import Any
 
 
 def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else str(value).replace("|", "\\|")
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
@@ -39,7 +39,7 @@ def render(description: dict[str, Any]) -> str:
     ]
     for step in d["input"]["preprocessing"]:
         parameters = ", ".join(f"{k} = {v}" for k, v in step.get("parameters", {}).items())
-        lines.append(f"- `{step['step']}` ({parameters})")
+        lines.append(f"- `{step['step']}`" + (f" ({parameters})" if parameters else ""))
     for name, (low, high) in d["input"].get("ranges", {}).items():
         lines.append(f"- range of the training set, `{name}`: {low} to {high}")
     lines += ["", "## Classes", ""]

@@ -31,11 +31,9 @@ def inline(text: str) -> str:
 
 
 def _row(line: str, cell: str) -> str:
-    return (
-        "<tr>"
-        + "".join(f"<{cell}>{inline(part.strip())}</{cell}>" for part in line.strip().strip("|").split("|"))
-        + "</tr>"
-    )
+    parts = re.split(r"(?<!\\)\|", line.strip().strip("|"))
+    cells = (inline(part.strip().replace("\\|", "|")) for part in parts)
+    return "<tr>" + "".join(f"<{cell}>{text}</{cell}>" for text in cells) + "</tr>"
 
 
 def _block(lines: list[str]) -> str:

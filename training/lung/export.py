@@ -61,6 +61,7 @@ def description(model: Model, prepared: Prepared, plan: Plan, rule: Rule, start:
     used = prepared.part("train") + prepared.part("validation")
     spacing, thickness = sorted(n.spacing_mm for n in used), sorted(n.thickness_mm for n in used)
     hidden = 8 * plan.width
+    doubtful = sum(n.part == "train" and label(n) is None for n in prepared.nodules)
     counts = {part: len(prepared.part(part)) for part in ("train", "validation", "test")}
     return {
         "version": "0.1.0",
@@ -129,7 +130,10 @@ def description(model: Model, prepared: Prepared, plan: Plan, rule: Rule, start:
             "data": [
                 {
                     "name": "LIDC-IDRI",
-                    "what": f"nodules of set I (score 3 ignored) by patient: {counts}",
+                    "what": (
+                        f"nodules of set I (score 3 ignored) by patient: {counts}; and, with the soft label 0.5, "
+                        f"{doubtful} nodules of score 3 of the train patients"
+                    ),
                     "licence": "CC BY 3.0, doi:10.7937/K9/TCIA.2015.LO9QL9SX",
                 }
             ],

@@ -24,7 +24,7 @@ class Plan:
     """What a training does; the defaults are the published run."""
 
     width: int = 16
-    epochs: int = 44
+    epochs: int = 64
     doubtful_from: int = 25
     """Epoch from which the nodules of score 3 are learnt too (soft label 0.5): they tell what size alone does not."""
     slices: int = 3

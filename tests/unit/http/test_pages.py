@@ -182,3 +182,7 @@ def test_only_the_pages_own_kinds_of_file_are_served(
     monkeypatch.setattr(viewer, "FOLDER", tmp_path)
     answers = {name: client.get(f"/viewer/{name}").status_code for name in ("", "app.js", "notes.py", ".secret")}
     assert answers == {"": 200, "app.js": 200, "notes.py": 404, ".secret": 404}
+
+
+def test_an_escaped_pipe_stays_in_its_cell() -> None:
+    assert "<td>R(.|c)</td><td>1</td>" in markdown.render("| a | b |\n|---|---|\n| R(.\\|c) | 1 |")
