@@ -62,10 +62,21 @@ def docs() -> Response:
     return response
 
 
+def _part(schema: dict[str, Any]) -> str:
+    """One part of a request's body: its description, or a link to its form."""
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        return f'<a href="#schema-{name}">{name}</a>'
+    return markdown.inline(schema.get("description", ""))
+
+
 def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
+    told = [(p["name"], p["in"], markdown.inline(p["description"])) for p in operation.get("parameters", [])]
+    for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+        parts = content["schema"].get("properties", {"": content["schema"]})
+        told += [(name or "body", kind, _part(part)) for name, part in parts.items()]
     rows = "".join(
-        f"<tr><td><code>{p['name']}</code></td><td>{p['in']}</td><td>{markdown.inline(p['description'])}</td></tr>"
-        for p in operation.get("parameters", [])
+        f"<tr><td><code>{name}</code></td><td>{place}</td><td>{text}</td></tr>" for name, place, text in told
     )
     table = f"<table><tbody>{rows}</tbody></table>" if rows else ""
     codes = ", ".join(code for code in operation["responses"] if code != "default")

@@ -84,6 +84,7 @@ def figures(model: Model, prepared: Prepared) -> list[dict[str, Any]]:
         if source == "idrid":
             for grade in range(5):
                 add(f"recall of grade {grade}", _recall(grade), truth, said)
+                found[-1]["n"] = int((truth == grade).sum())
     return found
 
 

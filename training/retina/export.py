@@ -87,7 +87,7 @@ def description(model: Model, prepared: Prepared, plan: Plan, rule: Rule, start:
             "Colour photographs of adult eyes, field centred on macula or disc, 30-60 degrees; the whole field visible.",
             "Learnt from few photographs: IDRiD (one camera, one clinic) and a thinned, noisily labelled part of EyePACS.",
             "Other retinal disease is not looked for; laser scars and media opacity were not studied.",
-            "Grades 1 and 3 are often confused with their neighbours: see the recalls below.",
+            "Grade 1 is hardly ever answered, grades 3 and 4 are often taken for a neighbour: see the recalls below.",
         ],
         "training": {
             "data": [
