@@ -29,7 +29,7 @@ SOURCE_SHARE = {"idrid": 0.32, "idrid_lesions": 0.14, "eyepacs_natural": 0.09, "
 class Plan:
     """What a training does; the defaults are the published run."""
 
-    stages: tuple[tuple[int, int], ...] = ((256, 9), (384, 3), (512, 2))
+    stages: tuple[tuple[int, int], ...] = ((256, 9), (384, 3), (512, 5))
     """(input size in px, epochs), in order."""
     draws: int = 2400
     """Photographs an epoch."""
