@@ -98,10 +98,10 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         for batch in batches:
             run.run(["probabilities", "response_maps"], {"image": batch})
 
-    def forwards(batches: list[np.ndarray]) -> None:
+    def forwards(run: ort.InferenceSession, batches: list[np.ndarray]) -> None:
         for batch in batches:
             for _ in range(1 + classes):
-                engine.run(["probabilities"], {"image": batch, "with_maps": no})
+                run.run(["probabilities"], {"image": batch, "with_maps": no})
 
     maps = np.concatenate([engine.run(["response_maps"], {"image": images[k : k + 1]})[0] for k in range(len(images))])
     found["share of (image, class) maps that are not zero"] = round(float((np.abs(maps).max((2, 3)) > 0).mean()), 3)
@@ -109,7 +109,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         batches = [images[k : k + size] for k in range(0, 16, size)]
         text = f"prediction + all class maps against {1 + classes} forward passes, batch {size}"
         for run, what in ((engine, text), (thesis, f"{text}, start `class`")):
-            found[what] = pairs(partial(all_maps, run, batches), partial(forwards, batches), rounds)
+            found[what] = pairs(partial(all_maps, run, batches), partial(forwards, run, batches), rounds)
     network = as_torch(layers)
     tensors = [torch.from_numpy(images[k : k + 1]).contiguous(memory_format=torch.channels_last) for k in range(4)]
     deconvolution, cam = (
