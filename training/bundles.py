@@ -74,36 +74,32 @@ def metric(name: str, value: float, interval: list[float], n: int, data_set: str
 
 
 def write_weights(name: str, model: onnx.ModelProto) -> Path:
-    """Write a bundle's new weights beside the old ones; `write_description` puts them in their place."""
+    """Write a bundle's new weights beside the old ones; `publish` puts them in their place."""
     folder = MODELS / name
     folder.mkdir(exist_ok=True)
     onnx.save(model, folder / "model.onnx.part")
     return folder / "model.onnx.part"
 
 
-def write_description(name: str, description: dict[str, Any]) -> bundles.Bundle:
+def publish(name: str, description: dict[str, Any], note: str, results: str) -> bundles.Bundle:
     """Bind a description to what `write_weights` wrote, put both and ``CARD.md`` in their place, and verify the whole.
 
-    The files change together at the end, so that a service that starts meanwhile meets the old bundle or the new one.
+    `note` says how the training differed from its plan; the figures go to ``docs/results/<results>.json`` as well. The files change together at the end, so that a service that starts meanwhile meets the old bundle or the new one.
     """
     folder = MODELS / name
     sha256 = bundles.digest(folder / "model.onnx.part")
     description = {"schema": 1, "name": name, **description, "weights": {"file": "model.onnx", "sha256": sha256}}
     for point in description["operating_points"]:
         point["weights_sha256"] = sha256
-    description["rebuild"]["commit"] = commit()
+    description["rebuild"] |= {"commit": commit(), "note": note}
     rounded = json.loads(json.dumps(description), parse_float=lambda text: float(f"{float(text):.6g}"))
     (folder / "model.json.part").write_text(json.dumps(rounded, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "CARD.md.part").write_text(render(rounded), encoding="utf-8")
     for file in ("model.onnx", "model.json", "CARD.md"):
         (folder / f"{file}.part").replace(folder / file)
-    return bundles.load(folder)
-
-
-def record_results(bundle: bundles.Bundle, name: str) -> Path:
-    """Write a bundle's figures to ``docs/results/<name>.json``."""
-    path = ROOT / "docs" / "results" / f"{name}.json"
+    bundle = bundles.load(folder)
+    path = ROOT / "docs" / "results" / f"{results}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     keys = ("name", "version", "weights", "metrics", "operating_points", "evidence", "rebuild")
     path.write_text(json.dumps({key: bundle.description[key] for key in keys}, indent=1) + "\n", encoding="utf-8")
-    return path
+    return bundle

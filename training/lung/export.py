@@ -12,7 +12,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from models.bundle import Bundle
-from training.bundles import Model, record_results, write_description, write_weights
+from training.bundles import Model, publish, write_weights
 from training.lung import evaluate
 from training.lung.data import HALF_DEPTH_MM, PREPROCESSING, Prepared, label, load
 from training.lung.train import Plan, plain
@@ -167,7 +167,4 @@ def export(
     layers, scale = calibrated(fold(network(run_folder, plan).layers), prepared)
     weights = write_weights(NAME, build(layers, (1, size, size), rule, start))
     text = description(Model(weights), prepared, plan, rule, start, scale)
-    text["rebuild"]["note"] = note
-    bundle = write_description(NAME, text)
-    record_results(bundle, "lung")
-    return bundle
+    return publish(NAME, text, note, "lung")

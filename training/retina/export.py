@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from models.bundle import Bundle
-from training.bundles import Model, record_results, write_description, write_weights
+from training.bundles import Model, publish, write_weights
 from training.networks import Sequencer, clear_dr
 from training.response_maps.layers import fold
 from training.response_maps.onnx_graph import build
@@ -133,7 +133,4 @@ def export(
     weights = write_weights(NAME, build(fold(network(run_folder).layers), (3, size, size), rule, start))
     prepared = load(prepared_folder)
     text = description(Model(weights), prepared, plan, rule, start)
-    text["rebuild"]["note"] = note
-    bundle = write_description(NAME, text)
-    record_results(bundle, "retina")
-    return bundle
+    return publish(NAME, text, note, "retina")
