@@ -84,7 +84,8 @@ def write_weights(name: str, model: onnx.ModelProto) -> Path:
 def publish(name: str, description: dict[str, Any], note: str, results: str) -> bundles.Bundle:
     """Bind a description to what `write_weights` wrote, put both and ``CARD.md`` in their place, and verify the whole.
 
-    `note` says how the training differed from its plan; the figures go to ``docs/results/<results>.json`` as well. The files change together at the end, so that a service that starts meanwhile meets the old bundle or the new one.
+    `note` says how the training differed from its plan; the figures go to ``docs/results/<results>.json`` as well. The files
+    change together at the end, so that a service that starts meanwhile meets the old bundle or the new one.
     """
     folder = MODELS / name
     sha256 = bundles.digest(folder / "model.onnx.part")
