@@ -18,7 +18,7 @@ from service.config import ConfigError, Effective, Settings, check_access, load
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
-    from service.records import Outcome
+    from service.records import Outcome, ResultObject
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     for target in (serve, command("config", "Print the effective settings and where each comes from.", _config)):
         target.add_argument("--host", help="address to listen on (default 127.0.0.1)")
         target.add_argument("--port", help="port to listen on (default 8080)")
+        target.add_argument("--dicom-port", metavar="PORT", help="port of the DICOM listener (default 11112)")
         target.add_argument("--data-dir", metavar="DIR", help="folder of the database, the images and the results")
         settings_flags(target)
 
@@ -119,7 +120,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _effective(asked: argparse.Namespace) -> Effective:
-    flags = {name: value for name in ("host", "port", "data_dir") if (value := getattr(asked, name, None)) is not None}
+    flags = {
+        name: value
+        for name in ("host", "port", "dicom_port", "data_dir")
+        if (value := getattr(asked, name, None)) is not None
+    }
     return load(flags, config=asked.config)
 
 
@@ -141,10 +146,13 @@ def _serve(asked: argparse.Namespace) -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    for name in ("highdicom", "pynetdicom", "dbos"):  # they tell what is in the files, or every poll
+        logging.getLogger(name).setLevel(logging.ERROR)
     from models.bundle import BundleError
+    from service.dimse.listener import Listener
     from service.http import create_app, server
     from service.inference.engine import EngineError
-    from service.pipeline.assembly import open_service
+    from service.pipeline.assembly import limits, open_service
     from service.store.analyses import StoreError
     from service.store.database import DatabaseError
 
@@ -159,7 +167,20 @@ def _serve(asked: argparse.Namespace) -> int:
     except OSError as error:
         service.close()
         return _say(f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); set another port", FAILED)
-    print(_greeting(settings, server.port_of(listening), service.tools.engine), flush=True)
+    listener = Listener(settings, service.inbox, limits(settings))
+    try:
+        listener.start()
+    except (ConfigError, OSError) as error:
+        service.close()
+        why = (
+            error
+            if isinstance(error, ConfigError)
+            else f"cannot listen there ({error.strerror}); set another dicom_port"
+        )
+        return _say(f"DICOM listener, {settings.host}:{settings.dicom_port}: {why}", FAILED)
+    if settings.dicom_processes:
+        service.attach(listener)
+    print(_greeting(settings, server.port_of(listening), listener.port, service.tools.engine), flush=True)
     if not server.run(listening, app):
         sys.stderr.flush()
         os._exit(DONE)  # an analysis that did not end in time is queued again; its thread must not hold the process
@@ -181,7 +202,7 @@ def _return_memory() -> None:
         mallopt(arena_max, 2)
 
 
-def _greeting(settings: Settings, port: int, engine: Any) -> str:
+def _greeting(settings: Settings, port: int, dicom_port: int, engine: Any) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     base = f"http://{host}:{port}"
     rows = [
@@ -189,6 +210,8 @@ def _greeting(settings: Settings, port: int, engine: Any) -> str:
         f"  viewer     {base}/viewer/",
         f"  interface  {base}/docs   (for programs: {base}/openapi.json)",
         f"  analyses   {base}/api/v1/analyses",
+        f"  DICOM      {settings.ae_title}@{settings.host}:{dicom_port}" if dicom_port else "  DICOM      no listener",
+        f"  DICOMweb   {base}/dicomweb",
         f"  data       {settings.data_dir.resolve()}",
         f"  access     {'with a token' if settings.tokens else 'this computer only'}",
     ]
@@ -210,7 +233,7 @@ def _analyze(asked: argparse.Namespace) -> int:
     from service.inference.engine import EngineError
     from service.pipeline import body
     from service.pipeline.analysis import Pipeline
-    from service.pipeline.assembly import open_tools
+    from service.pipeline.assembly import open_objects, open_tools
     from service.pipeline.request import parse
     from service.pipeline.work import STAGES
 
@@ -244,15 +267,18 @@ def _analyze(asked: argparse.Namespace) -> int:
                 bar.set_description_str("reading files")
                 with pipeline.prepare(files, request) as work:
                     outcome = pipeline.run(work, report)
+                    bundle = pipeline.bundles[outcome.model]
+                    result = body.result(outcome, bundle, work.warnings)
+                    report("objects")
+                    made, result["objects"], more = open_objects(settings, tools).make(work, outcome, result, bundle)
+                    result["warnings"] += more
             finally:
                 tools.sandbox.close()
         except (InputError, BundleError, EngineError) as error:
             bar.close()
             return _say(error, FAILED)
-    bundle = pipeline.bundles[outcome.model]
-    result = body.result(outcome, bundle, work.warnings)
     if asked.out is not None:
-        _write(asked.out, outcome, result, bundle)
+        _write(asked.out, outcome, result, bundle, made)
     print(json.dumps(result, indent=2) if asked.json else _summary(result))
     if asked.out is not None:
         print(f"written to {asked.out}", file=sys.stderr)
@@ -270,8 +296,10 @@ def _request(asked: argparse.Namespace) -> dict[str, Any]:
     return {"model": asked.model, "laterality": asked.laterality, "regions": regions}
 
 
-def _write(folder: Path, outcome: Outcome, result: dict[str, Any], bundle: Bundle) -> None:
-    """``analysis.json``, and for every map a picture with legend and its arrays where the JSON says."""
+def _write(
+    folder: Path, outcome: Outcome, result: dict[str, Any], bundle: Bundle, made: Sequence[ResultObject]
+) -> None:
+    """``analysis.json``; where it says, for every map a picture with legend and its arrays, and the DICOM objects."""
     from service.maps import arrays, render
 
     labels = [str(entry["label"]) for entry in bundle.description["classes"]]
@@ -296,6 +324,10 @@ def _write(folder: Path, outcome: Outcome, result: dict[str, Any], bundle: Bundl
                 )
             )
             target.with_suffix(".npz").write_bytes(arrays.npz(finding.maps, kind))
+    for one, described in zip(made, result["objects"], strict=True):
+        described["href"] += ".dcm"
+        (folder / described["href"]).parent.mkdir(parents=True, exist_ok=True)
+        (folder / described["href"]).write_bytes(one.data)
     (folder / "analysis.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 

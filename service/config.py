@@ -5,10 +5,12 @@ Adding a setting is adding a field to `Settings`; its name, type, limits and hel
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ PREFIX = "PELLUCID_"
 MODELS = Path(__file__).resolve().parent.parent / "models"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MIN_TOKEN_LENGTH = 16
+
+AE_TITLE = r"(?! )[ -\[\]-~]{1,16}(?<! )"
+"""VR AE (PS3.5 6.2): printable ASCII without backslash, no leading or trailing spaces here."""
+PEER = rf"(\*|{AE_TITLE})@(\*|[0-9A-Fa-f.:]+(/[0-9]{{1,3}})?)"
 
 _OTHERS = ("PELLUCID_CONFIG", "PELLUCID_SHARED")
 """Variables with our prefix that are not settings: the settings file, and the folder of test data."""
@@ -54,6 +60,53 @@ class Settings:
     sync_wait_s: float = _setting(10.0, "seconds a POST waits for the result before it answers 202", low=0, high=300)
     stop_wait_s: float = _setting(20.0, "seconds a stop waits for the running analysis", low=0, high=3600)
 
+    dicom_port: int = _setting(11112, "port of the DICOM listener", low=0, high=65535)
+    dicom_processes: int = _setting(2, "processes that receive DICOM; 0 = no DICOM listener", low=0, high=64)
+    ae_title: str = _setting("PELLUCID", "our AE title, 1 to 16 characters", pattern=AE_TITLE)
+    dicom_called: str = _setting("own", "which called AE titles are accepted: own, or any", choices=("own", "any"))
+    dicom_peers: tuple[str, ...] = _setting(
+        (),
+        "who may send: AE@ADDRESS, either may be *, ADDRESS may be a network; none = this computer only",
+        pattern=PEER,
+    )
+    dicom_tls_cert: str = _setting("", "certificate chain (PEM) of the DICOM listener; with it only TLS is spoken")
+    dicom_tls_key: str = _setting("", "private key (PEM) of the DICOM listener")
+    dicom_tls_ca: str = _setting("", "authorities (PEM) that must have signed a sender's certificate")
+    dicom_associations: int = _setting(32, "associations at the same time, of all processes", low=1, high=4096)
+    dicom_pdu_bytes: int = _setting(131072, "largest PDU we receive, bytes", low=4096, high=1 << 20)
+    dicom_idle_s: float = _setting(60.0, "seconds an association may be silent", low=1, high=3600)
+
+    series_stable_s: float = _setting(
+        5.0, "seconds without a new slice after which a series without gaps is complete", low=0.1, high=3600
+    )
+    series_wait_s: float = _setting(
+        60.0, "the same for a series that lacks slices (gaps, or fewer than announced)", low=0.1, high=86400
+    )
+    arrivals: str = _setting(
+        "analyze", "what is done with series that come through DICOM doors", choices=("analyze", "store")
+    )
+    candidates: str = _setting(
+        "auto", "search for nodule candidates where nobody named a place: auto, or off", choices=("auto", "off")
+    )
+    objects: tuple[str, ...] = _setting(
+        ("SR", "SEG", "SC", "KOS"), "DICOM objects made of a result", choices=("SR", "SEG", "PM", "SC", "KOS")
+    )
+    region_share: float = _setting(
+        0.2, "the critical region is where a map is above this share of its peak", low=0.05, high=0.95
+    )
+    validation_share: float = _setting(0.1, "share of result objects that are validated at run time", low=0, high=1)
+
+    destinations: tuple[Any, ...] = _setting((), "where results are sent; tables, see docs/pacs.md", tables=True)
+    delivery_attempts: int = _setting(12, "how often a delivery is tried before it is set aside", low=1, high=1000)
+    delivery_backoff_s: float = _setting(5.0, "seconds before the second try; doubles each time", low=0.01, high=3600)
+    delivery_wait_s: float = _setting(3600.0, "longest wait between two tries", low=0.01, high=86400)
+    retention_days: float = _setting(
+        0.0, "days after which received images and delivered results are purged here; 0 = never", low=0, high=36500
+    )
+
+    database: str = _setting("", "postgresql+psycopg://...; empty: SQLite in data_dir", secret=True)
+    blobs_dir: str = _setting("", "folder of images and results, shared by all hosts; empty: in data_dir")
+
     http_threads: int = _setting(16, "threads that answer HTTP requests", low=2, high=1024)
     upload_bytes: int = _setting(1 << 30, "largest request body, bytes", low=1024)
     upload_parts: int = _setting(4096, "parts of one multipart body", low=1)
@@ -86,12 +139,15 @@ class Effective:
         rows = []
         for entry in fields(Settings):
             value = getattr(self.settings, entry.name)
-            text = f'"({len(value)} set)"' if entry.metadata.get("secret") and value else _toml(value)
+            secret = entry.metadata.get("secret") and value
+            text = _toml(f"({len(value)} set)" if isinstance(value, tuple) else "(set)") if secret else _toml(value)
             rows.append(f"{entry.name} = {text}  # {self.sources[entry.name]}: {entry.metadata['help']}")
         return rows
 
 
 def _toml(value: Any) -> str:
+    if hasattr(value, "describe"):
+        return json.dumps(value.describe())
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, (int, float)):
@@ -120,22 +176,45 @@ def _convert(entry: Field[Any], value: Any, source: str) -> Any:
         if not low <= result <= high:
             raise wrong(f"is outside {low}..{high}" if high < math.inf else f"is below {low}")
         return result
+    if entry.metadata.get("tables"):
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except json.JSONDecodeError:
+            raise wrong("is not JSON") from None
     if kind is tuple:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
             raise wrong("is not a list of texts")
         result = tuple(item.strip() for item in items if item.strip())
-        if any(len(item) < MIN_TOKEN_LENGTH for item in result):
+        if entry.metadata.get("secret") and any(len(item) < MIN_TOKEN_LENGTH for item in result):
             raise wrong(
                 f"holds a token shorter than {MIN_TOKEN_LENGTH} characters; make one with: openssl rand -hex 24"
             )
+        for item in result:
+            _check_text(entry, item, wrong)
         return result
-    if not isinstance(value, (str, Path)) or not str(value):
+    if not isinstance(value, (str, Path)) or not (str(value) or entry.default == ""):
         raise wrong("is not a text")
-    choices = entry.metadata.get("choices")
+    _check_text(entry, str(value), wrong)
+    return kind(value)
+
+
+def _check_text(entry: Field[Any], value: str, wrong: Callable[[str], ConfigError]) -> None:
+    choices, pattern = entry.metadata.get("choices"), entry.metadata.get("pattern")
     if choices and value not in choices:
         raise wrong(f"is none of {', '.join(choices)}")
-    return kind(value)
+    if pattern and not re.fullmatch(pattern, value):
+        raise wrong("has not the form that is allowed")
+
+
+def _destinations(described: Any, ae_title: str) -> tuple[Any, ...]:
+    """Tables of a settings file, or the same as JSON in the environment."""
+    from service.delivery import tables  # imports urllib3 and the like, which the command line seldom needs
+
+    try:
+        return tables.parse(described, ae_title)
+    except ValueError as error:
+        raise ConfigError(f"destinations: {error}") from None
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -196,19 +275,28 @@ def load(
                 raise ConfigError(f"{source}: there is no setting {shown!r}; `pellucid config` lists them")
             values[name] = _convert(known[name], value, f"{source} {shown}" if source == "environment" else source)
             sources[name] = f"environment {shown}" if source == "environment" else source
+    if "destinations" in values:  # they call themselves what we are called, wherever that was set
+        values["destinations"] = _destinations(values["destinations"], values.get("ae_title", Settings.ae_title))
     return Effective(Settings(**values), sources)
 
 
 def check_access(settings: Settings) -> None:
-    """Refuse to open the service to a network without tokens.
+    """Refuse to open the service to a network without saying to whom.
 
     Raises
     ------
     ConfigError
-        When `host` is not a loopback address and no token is set.
+        When `host` is not a loopback address and no token is set, or the DICOM listener has no peers.
     """
-    if not settings.local and not settings.tokens:
+    if settings.local:
+        return
+    if not settings.tokens:
         raise ConfigError(
             f"host {settings.host}: other computers could connect, but no token is set; set PELLUCID_TOKENS to one "
             "or more secrets (openssl rand -hex 24), or listen on 127.0.0.1"
+        )
+    if settings.dicom_processes and not settings.dicom_peers:
+        raise ConfigError(
+            f"host {settings.host}: other computers could send DICOM, which knows no passwords, but no sender is named; set "
+            'PELLUCID_DICOM_PEERS (e.g. "PACS@10.0.0.5", or "*@*" for everybody), or PELLUCID_DICOM_PROCESSES=0'
         )

@@ -53,17 +53,40 @@ class Instance:
     laterality: str = ""
     patient_id: str = ""
     instance_number: int | None = None
+    frame: int = 0
+    """Frame number, 1-based as in (0008,1160), of one frame of a multi-frame object; 0: the whole instance."""
+    planes: tuple[float, ...] = field(default=(), repr=False)
+    """Geometry of the frames of an enhanced CT, 14 numbers each; `intake.multiframe` reads it."""
+    attributes: dict[str, Any] = field(default_factory=dict, hash=False)
+    """What an archive is searched by, in the DICOM JSON Model (PS3.18 annex F): "00100010": {"vr": "PN", "Value": [...]}."""
+
+    @property
+    def key(self) -> str:
+        """Unique among slices: the SOP Instance UID, with "#" and the frame number where it is one frame of several."""
+        return f"{self.sop_instance_uid}#{self.frame}" if self.frame else self.sop_instance_uid
 
 
 @dataclass(frozen=True)
 class Region:
-    """A place the sender wants answered for: a point in patient millimetres, or a pixel of one instance."""
+    """A place to answer for: a point in patient millimetres, or a pixel of one instance."""
 
     id: str
     center_mm: tuple[float, float, float] | None = None
     sop_instance_uid: str | None = None
     center_px: tuple[float, float] | None = None
     """(column, row), zero-based, as in the HTTP contract."""
+    frame: int = 0
+    """Frame number of `sop_instance_uid`, 1-based; 0 where the instance has one frame."""
+    origin: Literal["request", "reference", "candidate"] = "request"
+    """Who found it: the sender of the request, a DICOM object that references the series, or the candidate finder."""
+    diameter_mm: float | None = None
+    """Largest extent, where whoever found it measured one."""
+    source_uid: str = ""
+    """SOP Instance UID of the referencing object (origin "reference")."""
+    tracking_uid: str = ""
+    """Tracking UID (0062,0021) that the referencing object gives the place."""
+    score: float | None = None
+    """How much a candidate looks like a nodule, 0 to 1 (origin "candidate")."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +108,8 @@ class Request:
     laterality: str | None = None
     regions: tuple[Region, ...] = ()
     maps: tuple[str, ...] = ("clear", "class", "two_sided")
-    objects: tuple[str, ...] = ()
+    objects: tuple[str, ...] | None = None
+    """Kinds of DICOM objects; None: those of the settings."""
     operating_point: str | None = None
     pixel_spacing_mm: float | None = None
 
@@ -140,6 +164,8 @@ class Finding:
     id: str
     body: dict[str, Any]
     maps: ResponseMap | None = None
+    region: Region | None = None
+    """What was answered for, in a CT series."""
 
 
 @dataclass(frozen=True)
@@ -153,3 +179,31 @@ class Outcome:
     findings: tuple[Finding, ...] = ()
     warnings: tuple[str, ...] = ()
     timing_ms: dict[str, float] = field(default_factory=dict)
+
+
+ObjectKind = Literal["SR", "SEG", "PM", "SC", "KOS"]
+
+
+@dataclass(frozen=True)
+class ResultObject:
+    """One DICOM object made for an analysis; `data` is a whole Part 10 file."""
+
+    kind: ObjectKind
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_uid: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One instance that came through a DICOM door and lies on the disk of the intake, checked and complete."""
+
+    instance: Instance
+    door: Literal["dimse", "stow", "http"]
+    sender: str
+    """Calling AE title, or the name of the token's owner; never shown to other senders."""
+    association: str = ""
+    """What came together: id of the DIMSE association or of the STOW request."""
+    received: str = ""
+    """ISO 8601, UTC, as in the database."""

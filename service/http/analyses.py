@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, g, request, send_file
 
 from service.errors import Busy, Conflict, NotFound
 from service.http import bodies, problems, uploads
-from service.http.context import json_body, query, service, waiting
+from service.http.context import json_body, query, service, waiting, whole
 from service.maps import arrays, render
 from service.pipeline.queue import Queue
-from service.pipeline.request import OBJECTS, invalid
+from service.pipeline.request import invalid
 from service.store.analyses import FILTERS
 from service.store.rows import Analysis
 
@@ -97,7 +97,7 @@ def index() -> Response:
     filters = {name: asked[name] for name in FILTERS if name in asked}
     if "status" in filters and filters["status"] not in STATUSES:
         raise invalid("status", f"must be one of {', '.join(STATUSES)}")
-    limit = _whole(asked, "limit", PAGE, 1, 500)
+    limit = whole(asked, "limit", PAGE, 1, 500)
     try:
         rows, following = service().store.page(filters, _since(asked.get("since")), asked.get("cursor"), limit)
     except ValueError:
@@ -184,9 +184,9 @@ def map_png(analysis: str, finding: str, kind: str) -> Response:
             raise invalid("overlay", "must be a number from 0 to 1") from None
         if not 0 <= overlay <= 1:
             raise invalid("overlay", "must be a number from 0 to 1", value=asked["overlay"][:32], limit=[0, 1])
-    size = _whole(asked, "size", 768, 64, 2048)
+    size = whole(asked, "size", 768, 64, 2048)
     stored, maps = _maps(analysis, finding, kind)
-    place = _whole(asked, "slice", 0, 0, len(maps.response) - 1) if "slice" in asked else None
+    place = whole(asked, "slice", 0, 0, len(maps.response) - 1) if "slice" in asked else None
     bundle = service().pipeline.bundles.get(stored.model)
     if bundle is None or bundle.classes != maps.classes:
         raise NotFound(f"the colours of model {stored.model} are no longer installed; the arrays are: ask for .npz")
@@ -216,11 +216,16 @@ def map_npz(analysis: str, finding: str, kind: str) -> Response:
 
 @blueprint.get("/<analysis>/objects/<kind>")
 def dicom_object(analysis: str, kind: str) -> Response:
-    """A DICOM object of the result; there are none yet."""
-    service().store.get(analysis)
-    if kind not in OBJECTS:
-        raise NotFound(f"there are no objects of this kind; kinds are {', '.join(OBJECTS)}")
-    raise NotFound('this version does not produce DICOM objects yet; "objects" of the analysis is empty')
+    """A DICOM object of the result, as a file."""
+    query(())
+    stored = service().store.get(analysis)
+    made = {one["kind"]: one["sop_instance_uid"] for one in (stored.result or {}).get("objects", [])}
+    if kind not in made:
+        raise NotFound(f"this analysis has no such object; it has {', '.join(made) or 'none'}")
+    instance = service().store.archive.by_uid(made[kind])
+    response = send_file(instance.path, "application/dicom", as_attachment=True, download_name=f"{kind}.dcm")
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @blueprint.post("/<analysis>/assessment")
@@ -242,16 +247,6 @@ def assess(analysis: str) -> Response:
             raise invalid(name, f"must be a text of at most {longest} characters")
     service().store.assess(analysis, body["finding"], body["verdict"], texts["value"], texts["reason"])
     return _json(bodies.full(stored))
-
-
-def _whole(asked: dict[str, str], name: str, default: int, low: int, high: int) -> int:
-    try:
-        value = int(asked.get(name, default))
-    except ValueError:
-        raise invalid(name, "must be a whole number") from None
-    if not low <= value <= high:
-        raise invalid(name, f"must be from {low} to {high}", value=value, limit=[low, high])
-    return value
 
 
 def _json(body: Any, status: int = 200) -> Response:

@@ -6,49 +6,14 @@ from typing import Any
 
 from service.http.context import service
 from service.pipeline import body
+from service.pipeline.body import PREFIX
 from service.store.rows import Analysis
-
-PREFIX = "/api/v1/analyses"
 
 
 def full(analysis: Analysis) -> dict[str, Any]:
-    """The Analysis body; before the end its result parts are empty."""
-    result = analysis.result or _pending(analysis)
-    findings = [_with_addresses(analysis.id, finding) for finding in result["findings"]]
-    whole = {
-        "id": analysis.id,
-        "status": analysis.status,
-        "outcome": result["outcome"],
-        "created": analysis.created,
-        **{name: value for name, value in result.items() if name not in ("outcome", "findings")},
-        "findings": findings,
-        "assessments": service().store.assessments(analysis.id),
-    }
-    if analysis.error is not None:
-        whole["error"] = analysis.error
-    return whole
-
-
-def _pending(analysis: Analysis) -> dict[str, Any]:
-    bundle = service().pipeline.bundles.get(analysis.model)
-    instances = service().store.instances(analysis.id)
-    return {
-        "outcome": None,
-        "timing_ms": {},
-        "model": body.model(bundle) if bundle else {"name": analysis.model},
-        "input": body.input_part(instances),
-        "quality": None,
-        "findings": [],
-        "objects": [],
-        "delivery": [],
-        "warnings": analysis.warnings,
-        "disclaimer": body.DISCLAIMER,
-    }
-
-
-def _with_addresses(identity: str, finding: dict[str, Any]) -> dict[str, Any]:
-    maps = {kind: f"{PREFIX}/{identity}/{place}" for kind, place in finding["evidence"]["maps"].items()}
-    return {**finding, "evidence": {**finding["evidence"], "maps": maps}}
+    """The Analysis body."""
+    parts = service()
+    return body.full(parts.store, parts.pipeline.bundles, analysis)
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:
@@ -60,6 +25,7 @@ def summary(analysis: Analysis) -> dict[str, Any]:
         "status": analysis.status,
         "outcome": result.get("outcome"),
         "created": analysis.created,
+        "superseded_by": analysis.superseded_by,
         "model": {"name": analysis.model, "version": result.get("model", {}).get("version")},
         "input": {
             "study": analysis.study,

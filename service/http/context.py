@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -13,7 +13,7 @@ from flask import Request, current_app, g, request
 
 from service.errors import InputError
 from service.pipeline.assembly import Service
-from service.pipeline.request import InvalidRequest
+from service.pipeline.request import InvalidRequest, invalid
 
 EXTENSION = "pellucid"
 WAITING = "pellucid-waiting"
@@ -72,6 +72,17 @@ def query(known: Collection[str]) -> dict[str, str]:
             [{"where": unknown[0][:64], "message": "unknown query parameter"}],
         )
     return request.args.to_dict()
+
+
+def whole(asked: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    """A whole number among the query parameters; InvalidRequest where it is none or out of range."""
+    try:
+        value = int(asked.get(name, default))
+    except ValueError:
+        raise invalid(name, "must be a whole number") from None
+    if not low <= value <= high:
+        raise invalid(name, f"must be from {low} to {high}", value=value, limit=[low, high])
+    return value
 
 
 def json_body(limit: int) -> Any:

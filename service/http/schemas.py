@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.pipeline.request import MAPS, MAX_REGIONS, OBJECTS
+from service.store.deliveries import CALLBACK, STATES
 
 _NUMBER: dict[str, Any] = {"type": "number"}
 _TEXT: dict[str, Any] = {"type": "string"}
@@ -59,6 +60,10 @@ _FINDING = _object(
         sop_instance_uid=_UID,
         center_mm=_or_null(_list(_NUMBER)),
         diameter_mm=_or_null(_NUMBER),
+        origin={
+            **_one_of("request", "reference", "candidate"),
+            "description": "Who named the place: the request, a DICOM object among the images, or the built-in search.",
+        },
         box_px={
             **_list(_NUMBER),
             "description": "x0, y0, x1, y1 in pixels of the upright original; may reach beyond it.",
@@ -95,10 +100,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
                 center_px=_list(_NUMBER, minItems=2, maxItems=2),
             ),
             maxItems=MAX_REGIONS,
-            description="Each with center_mm (patient coordinates), or sop_instance_uid and center_px (column, row).",
+            description="Without any, reports, segmentations and structure sets among the files say where to look, or a "
+            "search for candidates. Each with center_mm (patient coordinates), or sop_instance_uid and center_px (column, row).",
         ),
         maps=_list(_one_of(*MAPS)),
-        objects=_list(_one_of(*OBJECTS)),
+        objects={
+            **_list(_one_of(*OBJECTS)),
+            "description": "Kinds of DICOM objects; without it those of the settings.",
+        },
         operating_point=_or_null(_TEXT),
         pixel_spacing_mm=_or_null({**_NUMBER, "description": "Of grey crops (PNG, TIFF) for a nodule model."}),
     ),
@@ -127,8 +136,26 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             )
         ),
         findings=_list(_ref("Finding")),
-        objects={**_list({}), "description": "DICOM objects; none in this version."},
-        delivery={**_list({}), "description": "Deliveries; none in this version."},
+        supersedes={
+            **_or_null(_TEXT),
+            "description": "Id of the analysis that this one replaces: slices or marks came late.",
+        },
+        superseded_by=_or_null(_TEXT),
+        objects=_list(
+            _object(
+                "kind sop_class_uid sop_instance_uid series_uid href validation",
+                kind=_one_of(*OBJECTS),
+                sop_class_uid=_UID,
+                sop_instance_uid=_UID,
+                series_uid=_UID,
+                href=_TEXT,
+                validation={
+                    **_or_null(_object(validator=_or_null(_TEXT), errors={}, warnings={}, messages=_list(_TEXT))),
+                    "description": "Verdict of dciodvfy; null where the object was not in the sample.",
+                },
+            )
+        ),
+        delivery=_list(_ref("Delivery")),
         warnings=_list(_TEXT),
         disclaimer=_TEXT,
         assessments=_list(
@@ -142,6 +169,23 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         analyses=_list(_object(id=_TEXT, href=_TEXT, status=_TEXT, created=_TEXT)),
         next=_or_null(_TEXT),
     ),
+    "Delivery": _object(
+        "id destination object kind state attempts last_error",
+        id=_TEXT,
+        destination=_TEXT,
+        object={**_or_null(_UID), "description": "SOP Instance UID; null for a callback."},
+        kind=_one_of(*OBJECTS, CALLBACK),
+        state=_one_of(*STATES),
+        attempts={"type": "integer"},
+        last_error=_or_null(_TEXT),
+        due={**_or_null(_TEXT), "description": "When it is tried next."},
+        changed=_TEXT,
+        analysis=_TEXT,
+        created=_TEXT,
+    ),
+    "DeliveryList": _object("deliveries", deliveries=_list(_ref("Delivery"))),
+    "Replay": _object(destination={**_TEXT, "description": "Only of this destination."}),
+    "Waiting": _object("waiting", waiting={"type": "integer"}),
     "Assessment": _object(
         "finding verdict", finding=_TEXT, verdict=_one_of("accepted", "rejected", "modified"), value=_TEXT, reason=_TEXT
     ),

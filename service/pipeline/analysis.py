@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.bundle import Bundle
-from service.errors import UnknownMedia
+from service.errors import OutOfContract, UnknownMedia
 from service.inference import routing
 from service.intake import media
-from service.pipeline import crops, lung, retina
+from service.pipeline import crops, lung, regions, retina
 from service.pipeline.request import invalid
 from service.pipeline.work import Case, Tools, Watch, Work
 from service.records import Instance, Outcome, Request
@@ -67,21 +67,38 @@ class Pipeline:
 
     def _work(self, files: Sequence[Path], request: Request) -> Work:
         instances, warnings = self._instances(files)
+        return self.work(instances, request, warnings)
+
+    def work(self, instances: Sequence[Instance], request: Request, warnings: Sequence[str] = ()) -> Work:
+        """Choose the model for inspected instances and check the request against both; errors as in `prepare`.
+
+        Reports, segmentations and structure sets among them say where the nodules are, unless the request does.
+        """
+        warnings = list(warnings)
+        ours = [instance for instance in instances if regions.own(instance)]
+        if ours:
+            instances = [instance for instance in instances if instance not in ours]
+            warnings.append(f"{len(ours)} instances are results of this software and were left out")
+        if not instances:
+            raise OutOfContract("what was sent are results of this software; send the images themselves")
         bundle, taken = routing.route(self.bundles, instances, request.model)
         _check_point(bundle, request)
-        if len(taken) < len(instances):
-            warnings.append(
-                f"{len(instances) - len(taken)} of {len(instances)} instances are not what model {bundle.name} takes "
-                "and were left out"
-            )
+        others = [instance for instance in instances if instance not in taken]
         if bundle.task == routing.NODULE and any(instance.media == "photograph" for instance in taken):
             chosen, more = crops.prepare(taken, request, bundle)
         elif bundle.task == routing.NODULE:
+            places = [instance for instance in others if regions.names_places(instance)]
+            others = [instance for instance in others if instance not in places]
+            if places and not request.regions:
+                found, notes = regions.named(self.tools.sandbox, places, taken)
+                request, warnings = replace(request, regions=found), [*warnings, *notes]
             chosen, more = lung.prepare(taken, request)
         else:
             chosen, more = retina.prepare(taken, request)
-        if request.objects:
-            warnings.append("DICOM objects were asked for; this version does not produce them yet")
+        if others:
+            warnings.append(
+                f"{len(others)} of {len(instances)} instances are not what model {bundle.name} takes and were left out"
+            )
         return Work(bundle.name, tuple(chosen), request, (*warnings, *more))
 
     def _instances(self, files: Sequence[Path]) -> tuple[list[Instance], list[str]]:

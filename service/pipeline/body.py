@@ -13,6 +13,9 @@ from service import uids
 from service.maps import clear
 from service.pipeline.request import MAPS
 from service.records import Check, Instance, Outcome, Quality, Request, ResponseMap
+from service.store.analyses import Store
+from service.store.deliveries import Delivery
+from service.store.rows import Analysis
 
 DISCLAIMER = "Research use only. Not a medical device; not for primary diagnosis."
 
@@ -40,7 +43,7 @@ def input_part(instances: Sequence[Instance], laterality: str = "", checks: Sequ
         "study": first.study_uid,
         "series": first.series_uid,
         "modality": first.modality,
-        "instances": [instance.sop_instance_uid for instance in instances],
+        "instances": [instance.key for instance in instances],
         "laterality": laterality,
         "checks": [asdict(check) for check in checks],
     }
@@ -158,3 +161,64 @@ def result(outcome: Outcome, bundle: Bundle, warnings: Sequence[str]) -> dict[st
         "warnings": [*warnings, *outcome.warnings],
         "disclaimer": DISCLAIMER,
     }
+
+
+# -- a stored analysis ------------------------------------------------------------------------------------------------------
+
+PREFIX = "/api/v1/analyses"
+
+
+def full(store: Store, bundles: Mapping[str, Bundle], analysis: Analysis) -> dict[str, Any]:
+    """The Analysis body of a stored analysis; before the end its result parts are empty."""
+    stored = analysis.result or _pending(store, bundles, analysis)
+    whole = {
+        "id": analysis.id,
+        "status": analysis.status,
+        "outcome": stored["outcome"],
+        "created": analysis.created,
+        "supersedes": analysis.supersedes,
+        "superseded_by": analysis.superseded_by,
+        **{name: value for name, value in stored.items() if name not in ("outcome", "findings", "objects", "delivery")},
+        "findings": [_with_addresses(analysis.id, finding) for finding in stored["findings"]],
+        "objects": [{**made, "href": f"{PREFIX}/{analysis.id}/{made['href']}"} for made in stored["objects"]],
+        "delivery": [delivery(one) for one in store.deliveries.of_analysis(analysis.id)],
+        "assessments": store.assessments(analysis.id),
+    }
+    if analysis.error is not None:
+        whole["error"] = analysis.error
+    return whole
+
+
+def delivery(one: Delivery) -> dict[str, Any]:
+    """One delivery of the HTTP contract."""
+    return {
+        "id": one.id,
+        "destination": one.destination,
+        "object": one.sop_instance_uid or None,
+        "kind": one.kind,
+        "state": one.state,
+        "attempts": one.attempts,
+        "last_error": one.last_error or None,
+        "due": one.due if one.state == "waiting" else None,
+        "changed": one.changed,
+    }
+
+
+def _pending(store: Store, bundles: Mapping[str, Bundle], analysis: Analysis) -> dict[str, Any]:
+    bundle = bundles.get(analysis.model)
+    return {
+        "outcome": None,
+        "timing_ms": {},
+        "model": model(bundle) if bundle else {"name": analysis.model},
+        "input": input_part(store.instances(analysis.id)),
+        "quality": None,
+        "findings": [],
+        "objects": [],
+        "warnings": analysis.warnings,
+        "disclaimer": DISCLAIMER,
+    }
+
+
+def _with_addresses(identity: str, finding: dict[str, Any]) -> dict[str, Any]:
+    maps = {kind: f"{PREFIX}/{identity}/{place}" for kind, place in finding["evidence"]["maps"].items()}
+    return {**finding, "evidence": {**finding["evidence"], "maps": maps}}

@@ -9,7 +9,7 @@ import numpy as np
 
 from models import preprocessing
 from service.errors import InputError, OutOfContract
-from service.intake import ct_checks
+from service.intake import ct_checks, multiframe
 from service.intake.series import Stack, arrange, group
 from service.pipeline import body, nodule
 from service.pipeline.request import invalid
@@ -40,19 +40,25 @@ def prepare(instances: Sequence[Instance], request: Request) -> tuple[list[Insta
         raise OutOfContract("none of the DICOM instances holds pixel data; send the image instances of the series")
     series = group(usable)
     if len(series) == 1:
-        stack = arrange(usable)
+        stack = _arranged(usable)
         for region in request.regions:
-            stack.locate(region)
+            if region.origin == "request":
+                stack.locate(region)
         return usable, []
     uid = _chosen_series(series, request.regions)
     return series[uid], [f"{len(series)} CT series were sent; only series {uid} was looked at"]
+
+
+def _arranged(instances: Sequence[Instance]) -> Stack:
+    """The slices in space; the frames of an enhanced object count as slices."""
+    return arrange([frame for instance in instances for frame in multiframe.frames(instance)])
 
 
 def _chosen_series(series: dict[str, list[Instance]], regions: Sequence[Region]) -> str:
     stacks: dict[str, Stack] = {}
     for uid, instances in series.items():
         try:
-            stacks[uid] = arrange(instances)
+            stacks[uid] = _arranged(instances)
         except InputError:
             continue  # a scout or a report: no volume, so no region can lie in it
     if not regions and len(stacks) == 1:
@@ -104,24 +110,29 @@ def run(case: Case) -> Outcome:
     when no place was given, ``out_of_scope`` when the series is none the model was made for.
     """
     with case.watch("quality"):
-        stack = arrange(case.work.instances)
+        stack = _arranged(case.work.instances)
         checks = ct_checks.check(stack, nodule.ranges(case.bundle))
     if body.failed(checks):
         why = f"out of scope: {nodule.failures(checks)}"
         return nodule.outcome(case, "out_of_scope", stack.instances, checks, warnings=[why])
-    if not case.work.request.regions:
-        with case.watch("decode"):
-            case.tools.sandbox.hounsfield(stack.instances[len(stack.instances) // 2])
-        hint = (
-            'no region was given, so nothing was classified: send "regions" with "center_mm", or "sop_instance_uid" and '
-            '"center_px", of each nodule'
-        )
-        return nodule.outcome(case, "no_region", stack.instances, checks, warnings=[hint])
+    regions = case.work.request.regions
+    notes: list[str] = []
+    if not regions:
+        regions, hint = _candidates(case, stack)
+        notes.append(hint)
+    if not regions:
+        return nodule.outcome(case, "no_region", stack.instances, checks, warnings=notes)
     findings: list[Finding] = []
-    warnings: list[str] = []
+    warnings = notes
     refused: list[Check] = []
-    for region in case.work.request.regions:
-        seen, more = _nodule(case, stack, region)
+    for region in regions:
+        try:
+            seen, more = _nodule(case, stack, region)
+        except OutOfContract as error:
+            if region.origin == "request":
+                raise
+            warnings.append(f"{error.detail}; it was not classified")
+            continue
         if body.failed(more):
             refused.extend(more)
             warnings.append(f"region {region.id} was not classified: {nodule.failures(more)}")
@@ -129,9 +140,31 @@ def run(case: Case) -> Outcome:
             checks += more
             findings.append(nodule.answer(case, seen))
     if not findings:
-        return nodule.outcome(case, "out_of_scope", stack.instances, (*checks, *refused), warnings=warnings)
+        searched = all(region.origin == "candidate" for region in regions)
+        result: nodule.Result = "no_region" if searched else "out_of_scope"
+        return nodule.outcome(case, result, stack.instances, (*checks, *refused), warnings=warnings)
     outcome = nodule.outcome(case, nodule.sign(findings), stack.instances, checks, findings, warnings)
     return replace(outcome, input=body.input_part(stack.instances, checks=(*checks, *refused)))
+
+
+def _candidates(case: Case, stack: Stack) -> tuple[tuple[Region, ...], str]:
+    """What the built-in search finds where nobody named a place, and what the reader is to know about it."""
+    how = "name each nodule, by a report, segmentation or structure set of the study, or in the request"
+    with case.watch("decode"):  # also where nothing is searched: a series that cannot be read is no answered one
+        case.tools.sandbox.hounsfield(stack.instances[len(stack.instances) // 2])
+    if not case.tools.candidates:
+        return (), f"no region was given, so nothing was classified: {how}"
+    from service.intake import candidates  # SimpleITK takes a while to import
+
+    with case.watch("decode"):
+        search = candidates.find((case.tools.sandbox.hounsfield(slice_) for slice_ in stack.instances), stack)
+    if not search.regions:
+        why = f" ({search.reason})" if search.reason else ""
+        return (), f"no region was given and the search found no candidate{why}; it misses nodules: {how}"
+    return search.regions, (
+        f"no region was given: {len(search.regions)} candidate(s) of the built-in search were classified; it misses nodules and "
+        "finds what is none (docs/candidates.md)"
+    )
 
 
 def _nodule(case: Case, stack: Stack, region: Region) -> tuple[nodule.Nodule, tuple[Check, ...]]:
@@ -157,7 +190,8 @@ def _nodule(case: Case, stack: Stack, region: Region) -> tuple[nodule.Nodule, tu
         windows=np.stack(windows),
         backgrounds=np.stack(backgrounds),
         boxes=(box,) * len(around),
-        sources=tuple(stack.instances[position].sop_instance_uid for position in around),
+        sources=tuple(stack.instances[position].key for position in around),
         centre_slice=around.index(index),
         center_mm=(x, y, z),
+        region=region,
     ), checks

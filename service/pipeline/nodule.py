@@ -13,7 +13,7 @@ from models.preprocessing import Box
 from service import uids
 from service.pipeline import body
 from service.pipeline.work import Case
-from service.records import Check, Finding, Instance, Outcome, ResponseMap
+from service.records import Check, Finding, Instance, Outcome, Region, ResponseMap
 
 Result = Literal["positive", "negative", "out_of_scope", "no_region"]
 
@@ -37,6 +37,7 @@ class Nodule:
     centre_slice: int
     """Index, among these slices, of the one with the centre."""
     center_mm: tuple[float, float, float] | None = None
+    region: Region | None = None
 
 
 def answer(case: Case, nodule: Nodule) -> Finding:
@@ -59,15 +60,16 @@ def answer(case: Case, nodule: Nodule) -> Finding:
         nodule.id,
         {
             "id": nodule.id,
-            "tracking_uid": uids.tracking(nodule.sources, bundle.sha256, nodule.place),
+            "tracking_uid": _tracking(bundle, nodule),
             "label": body.label(bundle, int(mean.argmax())),
             "probabilities": probabilities,
             "operating_point": body.decision(bundle.operating_point(request.operating_point), probabilities),
             "location": {
                 "sop_instance_uid": nodule.sources[nodule.centre_slice],
                 "center_mm": None if nodule.center_mm is None else list(nodule.center_mm),
-                "diameter_mm": None,
+                "diameter_mm": nodule.region.diameter_mm if nodule.region else None,
                 "box_px": list(nodule.boxes[nodule.centre_slice]),
+                "origin": nodule.region.origin if nodule.region else "request",
             },
             "slices": [
                 {"sop_instance_uid": uid, "probabilities": dict(zip(bundle.classes, row.tolist(), strict=True))}
@@ -76,7 +78,14 @@ def answer(case: Case, nodule: Nodule) -> Finding:
             "evidence": evidence,
         },
         maps,
+        nodule.region,
     )
+
+
+def _tracking(bundle: Bundle, nodule: Nodule) -> str:
+    """The tracking UID that another system gave the nodule, or one of ours."""
+    theirs = nodule.region.tracking_uid if nodule.region else ""
+    return theirs or uids.tracking(nodule.sources, bundle.sha256, nodule.place)
 
 
 def _maps(bundle: Bundle, nodule: Nodule, response: np.ndarray, probabilities: np.ndarray) -> ResponseMap:

@@ -1,7 +1,8 @@
-"""A small durable queue on the database: what was accepted is answered, also after a crash, and never runs for ever.
+"""Accepted analyses on their way to an answer: what was accepted is answered, also after a crash, and never runs for ever.
 
-States: queued -> running -> completed | failed. An analysis that takes the process down is taken up again at the next start,
-at most `attempts` times in all.
+States: queued -> running -> completed | failed. The database says what is to be done; a dispatcher hands it to the durable
+engine (`workflow`), which runs it here or, where several hosts share the database, on any of them. An analysis that takes a
+process down is taken up again, at most `attempts` times in all.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from service.errors import Busy, InputError
 from service.maps import arrays
-from service.pipeline import body, problem
+from service.pipeline import body, problem, request
 from service.pipeline.analysis import Pipeline
-from service.pipeline.request import parse, to_json
+from service.pipeline.objects import Objects
+from service.pipeline.sending import Sending
 from service.pipeline.work import Work
+from service.pipeline.workflow import Workflows
 from service.records import Finding, Outcome
 from service.store.analyses import Store
 from service.store.rows import Analysis
@@ -27,65 +30,83 @@ from service.store.rows import Analysis
 log = logging.getLogger("pellucid.queue")
 
 POLL_S = 1.0
+HEARTBEAT_S = 5.0
+LOST_AFTER_S = 45.0
+"""A host without a sign of life for so long has its work taken over."""
+PURGE_S = 600.0
+KEEP_RECORDS = timedelta(days=1)
+"""How long the engine's record of something that ended is kept."""
 
 
 class Queue:
-    """Takes analyses from the store and runs them in worker threads.
+    """Accepts analyses, runs them and has their results sent.
 
     Parameters
     ----------
     store : Store
     pipeline : Pipeline
+    objects : Objects
+        Makes the DICOM objects of a result.
+    sending : Sending
+        Sends them.
+    engine_url : str
+        Database of the durable engine.
+    host : str
+        Name of this host.
     workers : int
-        Analyses at the same time.
+        Analyses at the same time; 0: this host only accepts, others work.
     limit : int
         Waiting analyses before new ones are refused.
     attempts : int
         How often one analysis is taken up before it counts as failed.
+    retention : timedelta, optional
+        How long analyses and received images are kept; for ever where there is none.
     on_end : callable, optional
-        Told every ended analysis, for metrics.
+        Told every analysis that ended here.
     """
 
     def __init__(
         self,
         store: Store,
         pipeline: Pipeline,
+        objects: Objects,
+        sending: Sending,
         *,
+        engine_url: str,
+        host: str = "local",
         workers: int = 1,
         limit: int = 256,
         attempts: int = 3,
+        retention: timedelta | None = None,
         on_end: Callable[[Analysis], None] = lambda analysis: None,
     ) -> None:
-        self._store, self._pipeline, self._limit, self._attempts = store, pipeline, limit, attempts
+        self._store, self._pipeline, self._objects, self._sending = store, pipeline, objects, sending
+        self._limit, self._attempts, self._workers = limit, attempts, workers
         self.on_end = on_end
         self._changed = threading.Condition()
         self._changes = 0
         self._stopping = False
         self._stages: dict[str, str] = {}
-        """Stage of each running analysis."""
-        self._threads = [threading.Thread(target=self._work, name=f"analysis-{n}", daemon=True) for n in range(workers)]
+        """Stage of each analysis that runs here."""
+        self._handed: set[tuple[str, ...]] = set()
+        """What the engine has been told."""
+        self._engine = Workflows(engine_url, host, self._analyse, self._deliver, workers)
+        self._dispatcher = threading.Thread(target=self._dispatch, name="dispatcher", daemon=True)
+        self._next_beat = 0.0
+        self._retention, self._next_purge = retention, 0.0
 
     # -- life -----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Take up what a crash left running, then begin to work."""
-        error = problem.problem(
-            500,
-            "attempts",
-            "This analysis stopped the service several times",
-            f"It was given up after {self._attempts} attempts; other analyses are not affected. "
-            "Send the input to the maintainers if you may.",
-        )
-        taken_up = self._store.recover(self._attempts, error)
-        if taken_up:
-            log.warning("%d analyses were running when the service ended; they are taken up again", taken_up)
-        for thread in self._threads:
-            thread.start()
+        """Take up what a crash left, then begin to work."""
+        if self._workers:
+            self._engine.start()
+            self._dispatcher.start()
 
     @property
     def working(self) -> bool:
-        """Whether all worker threads are alive and not about to stop."""
-        return not self._stopping and all(thread.is_alive() for thread in self._threads)
+        """Whether what is accepted here is worked on here, or is not meant to be."""
+        return not self._stopping and (self._workers == 0 or self._dispatcher.is_alive())
 
     def interrupt(self) -> None:
         """Take no more analyses and send waiting callers away; returns at once."""
@@ -95,13 +116,16 @@ class Queue:
         """Let the running analyses end, at most `wait_s` seconds; give the others back to the queue. True when none was left."""
         self.interrupt()
         self._notify()
+        if not self._dispatcher.is_alive() and not self._stages:
+            return True
+        self._dispatcher.join(wait_s)
         end = time.monotonic() + wait_s
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(max(0.0, end - time.monotonic()))
+        while self._stages and time.monotonic() < end:
+            time.sleep(0.02)
         left = list(self._stages)
         for identity in left:
             self._store.requeue(identity, counted=False)
+        self._engine.stop(0)
         return not left
 
     # -- callers --------------------------------------------------------------------------------------------------------
@@ -114,16 +138,25 @@ class Queue:
         if waiting >= self._limit:
             raise Busy(f"{waiting} analyses are waiting, the limit is {self._limit}; send the input again later")
 
-    def submit(self, work: Work, key: str | None = None, fingerprint: str = "") -> str:
+    def submit(
+        self,
+        work: Work,
+        key: str | None = None,
+        fingerprint: str = "",
+        door: str = "http",
+        supersedes: str | None = None,
+    ) -> str:
         """Store prepared work and queue it; its id. Raises Busy, NoSpace, Conflict."""
         self.check_room()
         identity = self._store.accept(
             model=work.model,
             instances=work.instances,
-            request=to_json(work.request),
+            request=request.to_json(work.request),
             warnings=work.warnings,
             key=key,
             fingerprint=fingerprint,
+            door=door,
+            supersedes=supersedes,
         )
         self._notify()
         return identity
@@ -149,29 +182,90 @@ class Queue:
                 return
             self._await_change(seen, tick_s)
 
+    def wake(self) -> None:
+        """Something in the database is to be done: look at once."""
+        self._notify()
+
     def _await_change(self, seen: int, seconds: float) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._changes != seen or self._stopping, seconds)
-
-    # -- workers --------------------------------------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        while not self._stopping:
-            try:
-                with self._changed:  # held, so that no submit is missed between looking and waiting
-                    analysis = self._store.claim()
-                    if analysis is None:
-                        self._changed.wait(POLL_S)
-                        continue
-                self._run(analysis)
-            except Exception as error:  # noqa: BLE001 - the worker outlives a locked or full database
-                problem.of_fault(error)
-                time.sleep(POLL_S)
 
     def _notify(self) -> None:
         with self._changed:
             self._changes += 1
             self._changed.notify_all()
+
+    # -- dispatcher -----------------------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        while not self._stopping:
+            seen = self._changes
+            try:
+                self._hand_over()
+                self._look_after_hosts()
+            except Exception as error:  # noqa: BLE001 - outlives a locked, full or absent database
+                problem.of_fault(error)
+                time.sleep(POLL_S)
+            self._await_change(seen, POLL_S)
+
+    def _hand_over(self) -> None:
+        """Tell the engine what is to be done; telling it again does nothing."""
+        told: set[tuple[str, ...]] = set()
+        for identity, attempts, door in self._store.queued():
+            name: tuple[str, ...] = (identity, str(attempts))
+            told.add(name)
+            if name not in self._handed and not self._engine.enqueue_analysis(identity, attempts, door == "http"):
+                self._store.count_attempt(identity)  # its worker ended without a word
+        for delivery in self._sending.due():
+            attempt = f"{delivery.round}.{delivery.attempts}"
+            name = (delivery.analysis, delivery.destination, attempt)
+            if name not in told:
+                told.add(name)
+                if name not in self._handed and not self._engine.enqueue_delivery(
+                    delivery.analysis, delivery.destination, attempt
+                ):
+                    self._sending.lost(delivery)
+        self._handed = told
+
+    def _look_after_hosts(self) -> None:
+        if time.monotonic() < self._next_beat:
+            return
+        self._next_beat = time.monotonic() + HEARTBEAT_S
+        self._store.beat(self._engine.host)
+        before = datetime.now(UTC) - timedelta(seconds=LOST_AFTER_S)
+        lost = [host for host in self._store.lost_hosts(_stored(before)) if host != self._engine.host]
+        if lost:
+            log.warning("%d host(s) gave no sign of life; their work is taken over", len(lost))
+            self._engine.take_over(lost)
+        self._engine.forget(datetime.now(UTC) - KEEP_RECORDS)
+        self._sending.ask_again()
+        if self._retention is not None and time.monotonic() >= self._next_purge:
+            self._next_purge = time.monotonic() + PURGE_S
+            count = self._store.purge(_stored(datetime.now(UTC) - self._retention))
+            if count:
+                log.info("%d analyses and images were purged here: their time was up", count)
+
+    # -- workers --------------------------------------------------------------------------------------------------------
+
+    def _analyse(self, identity: str) -> None:
+        """Do an analysis; the database's own troubles are waited out."""
+        while not self._stopping:
+            try:
+                analysis = self._store.begin(identity)
+                if analysis is not None:
+                    self._run(analysis)
+                return
+            except Exception as error:  # noqa: BLE001 - a locked, full or absent database
+                problem.of_fault(error)
+                time.sleep(POLL_S)
+
+    def _deliver(self, analysis: str, destination: str) -> None:
+        try:
+            self._sending.attempt(analysis, destination)
+        except Exception as error:  # noqa: BLE001 - it is still waiting in the database and comes again
+            problem.of_fault(error)
+            time.sleep(POLL_S)
+        self._notify()
 
     def _report(self, identity: str, stage: str) -> None:
         self._stages[identity] = stage
@@ -179,24 +273,59 @@ class Queue:
 
     def _run(self, analysis: Analysis) -> None:
         identity = analysis.id
+        if analysis.attempts > self._attempts:
+            self._fail(analysis, _given_up(self._attempts))
+            return
         self._stages[identity] = ""
         try:
-            work = Work(analysis.model, tuple(self._store.instances(identity)), parse(analysis.request))
+            instances = tuple(self._store.instances(identity))
+            work = Work(analysis.model, instances, request.stored(analysis.request))
             outcome = self._pipeline.run(work, lambda stage: self._report(identity, stage))
-            if not self._store.complete(identity, self._result(analysis, outcome)):
-                self._store.discard_maps(identity)  # deleted meanwhile
+            self._complete(analysis, work, outcome)
         except InputError as error:
-            self._store.fail(identity, problem.of_input(error))
+            self._fail(analysis, problem.of_input(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours ends this analysis, not the worker
             fault = problem.of_fault(error)
             if analysis.attempts < self._attempts:
                 self._store.requeue(identity)
             else:
-                self._store.fail(identity, fault)
+                self._fail(analysis, fault)
         finally:
             self._stages.pop(identity, None)
             self._notify()
         self._tell(identity)
+
+    def _fail(self, analysis: Analysis, error: dict[str, Any]) -> None:
+        self._store.fail(analysis.id, error, self._sending.plan_failure(analysis))
+        self._notify()
+
+    def _complete(self, analysis: Analysis, work: Work, outcome: Outcome) -> None:
+        """Store maps, objects, result and what is to be sent, and complete the clock: waiting is from acceptance to the run."""
+        begin = time.monotonic()
+        bundle = self._pipeline.bundles[analysis.model]
+        self._save(analysis.id, outcome.findings)
+        timing = dict(outcome.timing_ms)
+        timing["maps"] += (time.monotonic() - begin) * 1000
+        result = body.result(replace(outcome, timing_ms=timing), bundle, analysis.warnings)
+        self._report(analysis.id, "objects")
+        made = time.monotonic()
+        objects, described, warnings = self._objects.make(
+            work,
+            outcome,
+            result,
+            bundle,
+            supersedes=self._store.report(analysis.supersedes) if analysis.supersedes else None,
+            needed=analysis.door != "http",
+        )
+        timing["objects"] = (time.monotonic() - made) * 1000
+        total = _age_ms(analysis.created)
+        timing["queue"] = max(0.0, total - timing["total"] - (time.monotonic() - begin) * 1000)
+        timing["total"] = total
+        result["objects"], result["warnings"] = described, [*result["warnings"], *warnings]
+        result["timing_ms"] = {stage: round(ms, 1) for stage, ms in timing.items()}
+        planned = self._sending.plan(analysis, outcome.outcome, objects)
+        if not self._store.complete(analysis.id, result, objects, planned):
+            self._store.discard_maps(analysis.id)  # deleted meanwhile
 
     def _tell(self, identity: str) -> None:
         try:
@@ -206,23 +335,24 @@ class Queue:
         if analysis.ended:
             self.on_end(analysis)
 
-    def _result(self, analysis: Analysis, outcome: Outcome) -> dict[str, Any]:
-        """Store the maps and complete the clock: waiting is from acceptance until the run began."""
-        begin = time.monotonic()
-        self._save(analysis.id, outcome.findings)
-        timing = dict(outcome.timing_ms)
-        timing["maps"] += (time.monotonic() - begin) * 1000
-        total = _age_ms(analysis.created)
-        timing["queue"] = max(0.0, total - timing["total"] - (time.monotonic() - begin) * 1000)
-        timing["total"] = total
-        return body.result(
-            replace(outcome, timing_ms=timing), self._pipeline.bundles[analysis.model], analysis.warnings
-        )
-
     def _save(self, identity: str, findings: tuple[Finding, ...]) -> None:
         for finding in findings:
             if finding.maps is not None:
                 arrays.save(finding.maps, self._store.maps_path(identity, finding.id, create=True))
+
+
+def _given_up(attempts: int) -> dict[str, Any]:
+    return problem.problem(
+        500,
+        "attempts",
+        "This analysis stopped the service several times",
+        f"It was given up after {attempts} attempts; other analyses are not affected. "
+        "Send the input to the maintainers if you may.",
+    )
+
+
+def _stored(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _age_ms(created: str) -> float:

@@ -135,9 +135,22 @@ def _numbers(value: Any, where: str, count: int) -> tuple[float, ...]:
 
 
 def to_json(request: Request) -> dict[str, Any]:
-    """The request as the JSON object that `parse` reads."""
+    """The request as the JSON object that `stored` reads."""
     body = {name: value for name, value in asdict(request).items() if value is not None}
+    empty = Region("")
     body["regions"] = [
-        {name: value for name, value in region.items() if value is not None} for region in body["regions"]
+        {name: value for name, value in asdict(region).items() if value != getattr(empty, name)}
+        for region in request.regions
     ]
     return {name: list(value) if isinstance(value, tuple) else value for name, value in body.items()}
+
+
+def stored(body: Mapping[str, Any]) -> Request:
+    """The request that `to_json` wrote. Not for what comes from outside: that goes through `parse`."""
+    regions = [{name: _tuple(value) for name, value in region.items()} for region in body.get("regions", [])]
+    values = {name: _tuple(value) for name, value in body.items()}
+    return Request(**{**values, "regions": tuple(Region(**region) for region in regions)})
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

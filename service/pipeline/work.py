@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from models.bundle import Bundle
 from service.inference.engine import Engine
@@ -26,6 +26,10 @@ class Work:
     request: Request
     warnings: tuple[str, ...] = ()
 
+    def noting(self, warnings: Sequence[str]) -> Work:
+        """The same with more warnings."""
+        return replace(self, warnings=(*self.warnings, *warnings))
+
 
 @dataclass(frozen=True)
 class Tools:
@@ -33,6 +37,8 @@ class Tools:
 
     sandbox: Sandbox
     engine: Engine
+    candidates: bool = False
+    """Whether nodule candidates are searched where nobody named a place."""
 
 
 @dataclass

@@ -21,8 +21,8 @@ from service.results import sheet, wording
 from service.results.report import Report
 from service.results.sheet import Line
 
-MOST_SLICES = 24
-"""Slices of all nodules together, about 60 MB; of many nodules each keeps the slices round its strongest response."""
+MOST_SLICES = 8
+"""Slices of all nodules together, about 30 MB; of many nodules each keeps the slices round its strongest response."""
 OVERLAY = 0.8
 _HALF = (sheet.WIDTH - 3 * sheet.MARGIN) // 2
 _EYE = 640

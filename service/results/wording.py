@@ -34,8 +34,9 @@ def name(report: Report, finding: Finding) -> str:
     """What a finding is called in every object."""
     if "grade" in finding:
         return eye(report)
-    what = "Nodule candidate" if origin(report, finding) == "candidate" else "Nodule"
-    return f"{what} {finding['id']}"
+    identity = str(finding["id"])
+    unsaid = origin(report, finding) == "candidate" and not identity.startswith("candidate")
+    return f"Nodule {'candidate ' if unsaid else ''}{identity}"
 
 
 def rule(point: OperatingPoint, labels: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """Analyses and what belongs to them: accepted, claimed by a worker, ended, listed, deleted.
 
-An analysis is accepted only when its images and its row are on the disk. One process owns a data folder (see `Store`).
+An analysis is accepted only when its images and its row are on the disk. One process owns a data folder; several hosts, each
+with a data folder of its own, may share a PostgreSQL database and a folder of images and results (see `Store`).
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import delete, func, insert, select, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from service.errors import Conflict, NoSpace, NotFound
-from service.records import Instance
+from service.records import Arrival, Instance, ResultObject
 from service.store import database as db
 from service.store import rows
+from service.store.archive import Archive
 from service.store.blobs import Blobs
+from service.store.deliveries import Deliveries
 from service.store.rows import Analysis, now
+from service.store.series import SeriesTable
 
 FILTERS = ("patient", "study", "status", "model")
 
@@ -62,6 +65,10 @@ class Store:
         Created when missing.
     free_bytes : int
         Free disk space that is never touched.
+    database : str
+        URL of a database that several hosts share; empty: SQLite in `folder`.
+    content : Path, optional
+        Folder of images and results that several hosts share; by default in `folder`.
 
     Raises
     ------
@@ -71,19 +78,24 @@ class Store:
         When the database in it cannot be used.
     """
 
-    def __init__(self, folder: Path, free_bytes: int) -> None:
+    def __init__(self, folder: Path, free_bytes: int, database: str = "", content: Path | None = None) -> None:
         self.folder = folder
         self._owner = _own(folder)
+        content = content or folder
         try:
-            self.blobs = Blobs(folder / "blobs", free_bytes)
-            self._results = folder / "results"
+            self.blobs = Blobs(content / "blobs", free_bytes, shared=bool(database))
+            self._results = content / "results"
             self._results.mkdir(exist_ok=True)
-            self._engine = db.open_database(folder / "pellucid.sqlite")
+            self._engine = db.open_database(database or folder / "pellucid.sqlite")
         except BaseException:
             self._owner.close()
             raise
-        self._content = threading.Lock()
-        """Held while images and the rows that refer to them change together."""
+        self.shared = bool(database)
+        self._content = threading.RLock()
+        """Held while contents and the rows that refer to them change together."""
+        self.archive = Archive(self._engine, self.blobs, self._content)
+        self.series = SeriesTable(self._engine)
+        self.deliveries = Deliveries(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -104,8 +116,12 @@ class Store:
         warnings: Sequence[str] = (),
         key: str | None = None,
         fingerprint: str = "",
+        door: str = "http",
+        supersedes: str | None = None,
     ) -> str:
         """Store the images, then the analysis as queued; its id.
+
+        DICOM images are in the archive then, too. `supersedes` names the analysis that this one replaces.
 
         Raises
         ------
@@ -114,11 +130,12 @@ class Store:
         Conflict
             When `key` was used meanwhile.
         """
-        self.blobs.check_space(sum(instance.path.stat().st_size for instance in instances))
-        first, identity = instances[0], uuid.uuid4().hex
+        new = [instance for instance in instances if not self.blobs.path(instance.sha256).exists()]
+        self.blobs.check_space(sum(instance.path.stat().st_size for instance in new))
+        first, identity, created = instances[0], uuid.uuid4().hex, now()
         row = {
             "id": identity,
-            "created": now(),
+            "created": created,
             "status": "queued",
             "attempts": 0,
             "model": model,
@@ -128,15 +145,17 @@ class Store:
             "patient": first.patient_id,
             "request": json.dumps(request),
             "warnings": json.dumps(list(warnings)),
+            "door": door,
+            "supersedes": supersedes,
         }
         with self._content:
             try:
                 for instance in instances:
                     self.blobs.put(instance.path, instance.sha256)
+                if door == "http":
+                    self.archive.add([Arrival(i, "http", "", "", created) for i in instances if i.media == "dicom"])
                 with self._engine.begin() as connection:
-                    connection.execute(
-                        sqlite_insert(db.instances).on_conflict_do_nothing(), [rows.header(i) for i in instances]
-                    )
+                    db.add_new(connection, db.instances, [rows.header(i) for i in unique(instances)])
                     connection.execute(insert(db.analyses), row)
                     connection.execute(
                         insert(db.analysis_instances),
@@ -145,6 +164,10 @@ class Store:
                     if key is not None:
                         connection.execute(
                             insert(db.idempotency), {"key": key, "fingerprint": fingerprint, "analysis": identity}
+                        )
+                    if supersedes is not None:
+                        connection.execute(
+                            update(db.analyses).where(db.analyses.c.id == supersedes).values(superseded_by=identity)
                         )
             except IntegrityError:
                 self._forget_unreferenced([i.sha256 for i in instances])
@@ -242,15 +265,24 @@ class Store:
         with self._engine.connect() as connection:
             return {row[0]: row[1] for row in connection.execute(select(a.status, func.count()).group_by(a.status))}
 
+    def oldest(self) -> dict[str, str | None]:
+        """Since when the oldest analysis, delivery and series wait."""
+        a, d, s = db.analyses.c, db.deliveries.c, db.series.c
+        with self._engine.connect() as connection:
+            return {
+                "analysis": connection.scalar(select(func.min(a.created)).where(a.status.in_(("queued", "running")))),
+                "delivery": connection.scalar(select(func.min(d.created)).where(d.state.in_(("waiting", "sending")))),
+                "series": connection.scalar(select(func.min(s.last)).where(s.state == "open")),
+            }
+
     # -- a worker's steps -----------------------------------------------------------------------------------------------
 
-    def claim(self) -> Analysis | None:
-        """Take the oldest queued analysis: it is running now and its attempts are one more. None when nothing waits."""
+    def begin(self, identity: str) -> Analysis | None:
+        """A worker takes up an analysis: it is running and its attempts are one more. None when it has ended or is gone."""
         a = db.analyses.c
-        oldest = select(a.id).where(a.status == "queued").order_by(a.created, a.id).limit(1).scalar_subquery()
         step = (
             update(db.analyses)
-            .where(a.id == oldest)
+            .where(a.id == identity, a.status.in_(("queued", "running")))
             .values(status="running", attempts=a.attempts + 1)
             .returning(db.analyses)
         )
@@ -258,35 +290,75 @@ class Store:
             row = connection.execute(step).first()
         return rows.analysis(row) if row else None
 
-    def _end(self, identity: str, **values: Any) -> bool:
-        step = (
-            update(db.analyses).where(db.analyses.c.id == identity, db.analyses.c.status == "running").values(**values)
-        )
+    def queued(self) -> list[tuple[str, int, str]]:
+        """(id, attempts, door) of what waits, oldest first."""
+        a = db.analyses.c
+        query = select(a.id, a.attempts, a.door).where(a.status == "queued").order_by(a.created, a.id)
+        with self._engine.connect() as connection:
+            return [(row.id, row.attempts, row.door) for row in connection.execute(query)]
+
+    def count_attempt(self, identity: str) -> None:
+        """One more attempt of a queued analysis whose worker ended without a word."""
+        a = db.analyses.c
         with self._engine.begin() as connection:
-            return connection.execute(step).rowcount == 1
+            connection.execute(
+                update(db.analyses).where(a.id == identity, a.status == "queued").values(attempts=a.attempts + 1)
+            )
 
-    def complete(self, identity: str, result: Mapping[str, Any]) -> bool:
-        """Store the result of a running analysis; False when it was deleted meanwhile."""
-        return self._end(identity, status="completed", result=json.dumps(result))
+    def _end(self, identity: str, **values: Any) -> bool:
+        with self._engine.begin() as connection:
+            return self._finish(connection, identity, **values)
 
-    def fail(self, identity: str, error: Mapping[str, Any]) -> bool:
-        """Store why a running analysis failed; False when it was deleted meanwhile."""
-        return self._end(identity, status="failed", error=json.dumps(error))
+    @staticmethod
+    def _finish(connection: Connection, identity: str, **values: Any) -> bool:
+        running = update(db.analyses).where(db.analyses.c.id == identity, db.analyses.c.status == "running")
+        return connection.execute(running.values(**values)).rowcount == 1
+
+    def complete(
+        self,
+        identity: str,
+        result: Mapping[str, Any],
+        objects: Sequence[ResultObject] = (),
+        deliveries: Sequence[Mapping[str, Any]] = (),
+    ) -> bool:
+        """Store the result of a running analysis with its DICOM objects and what is to be sent; False when it was deleted.
+
+        Objects go to the archive first. They are the same for the same input, so a crash in between leaves nothing wrong.
+        """
+        made = [one.sop_instance_uid for one in objects]
+        with self._content:
+            filed = self.archive.add_results(identity, objects)
+            if any(one.outcome == "no_space" for one in filed):
+                raise OSError(errno.ENOSPC, "no space for result objects")
+            with self._engine.begin() as connection:
+                done = self._finish(connection, identity, status="completed", result=json.dumps(result))
+                if done:
+                    links = [{"analysis": identity, "sop_instance_uid": uid} for uid in made]
+                    db.add_new(connection, db.analysis_objects, links)
+                    db.add_new(connection, db.deliveries, deliveries)
+            if not done:
+                self._remove_unlinked(made)
+        return done
+
+    def _remove_unlinked(self, objects: Sequence[str], hashes: Sequence[str] = ()) -> None:
+        """Delete those of these result objects that no analysis has, and contents that nothing needs. With the lock held."""
+        link = db.analysis_objects.c.sop_instance_uid
+        with self._engine.connect() as connection:
+            linked = set(connection.scalars(select(link).where(link.in_(list(objects)))))
+        removed = self.archive.remove([uid for uid in objects if uid not in linked])
+        self._forget_unreferenced([*hashes, *removed])
+
+    def fail(self, identity: str, error: Mapping[str, Any], deliveries: Sequence[Mapping[str, Any]] = ()) -> bool:
+        """Store why a running analysis failed, and whom to tell; False when it was deleted meanwhile."""
+        with self._engine.begin() as connection:
+            if not self._finish(connection, identity, status="failed", error=json.dumps(error)):
+                return False
+            db.add_new(connection, db.deliveries, deliveries)
+        return True
 
     def requeue(self, identity: str, counted: bool = True) -> bool:
         """Give a running analysis back to the queue; `counted` False takes the attempt back (an orderly stop)."""
         return self._end(identity, status="queued", attempts=db.analyses.c.attempts - (0 if counted else 1))
-
-    def recover(self, attempts: int, error: Mapping[str, Any]) -> int:
-        """After a crash: queue what was running, fail what was running in its last attempt. How many were queued."""
-        a = db.analyses.c
-        with self._engine.begin() as connection:
-            connection.execute(
-                update(db.analyses)
-                .where(a.status == "running", a.attempts >= attempts)
-                .values(status="failed", error=json.dumps(error))
-            )
-            return connection.execute(update(db.analyses).where(a.status == "running").values(status="queued")).rowcount
 
     # -- results, verdicts, deletion ------------------------------------------------------------------------------------
 
@@ -324,32 +396,83 @@ class Store:
             return [dict(row._mapping) for row in connection.execute(query)]
 
     def delete(self, identity: str) -> None:
-        """Delete an analysis with its maps, verdicts, keys, and the images no other analysis uses. Raises NotFound."""
+        """Delete an analysis with its maps, verdicts, keys, objects, and images that nothing else needs. Raises NotFound."""
         with self._content:
             hashes = [instance.sha256 for instance in self.instances(identity)]
+            link = db.analysis_objects.c
             with self._engine.begin() as connection:
+                objects = list(connection.scalars(select(link.sop_instance_uid).where(link.analysis == identity)))
                 if connection.execute(delete(db.analyses).where(db.analyses.c.id == identity)).rowcount == 0:
                     raise NotFound("there is no analysis with this id; GET /api/v1/analyses lists them")
-            self._forget_unreferenced(hashes)
+            self._remove_unlinked(objects, hashes)
         self.discard_maps(identity)
 
+    def purge(self, before: str) -> int:
+        """Delete analyses accepted before a time whose results are where they belong, then images nobody needs any more.
+
+        What waits, was set aside, or is not yet committed where that was asked for, stays with its images. Returns how many
+        analyses and images that was. Nothing is deleted anywhere but here.
+        """
+        a, d, r, s = db.analyses.c, db.deliveries.c, db.archive.c, db.series.c
+        unsettled = select(d.analysis).where(
+            d.state.in_(("waiting", "sending", "dead")) | ((d.state == "sent") & (d.transaction != ""))
+        )
+        done = select(a.id).where(a.created < before, a.status.in_(("completed", "failed")), a.id.not_in(unsettled))
+        with self._engine.connect() as connection:
+            old = list(connection.scalars(done))
+        for identity in old:
+            self.delete(identity)
+        idle = select(r.sop_instance_uid).where(
+            r.origin.in_(("dimse", "stow")),
+            r.received < before,
+            r.series_uid.not_in(select(s.series_uid).where(s.state == "open")),
+            r.sha256.not_in(select(db.analysis_instances.c.sha256)),
+        )
+        with self._content:
+            with self._engine.connect() as connection:
+                loose = list(connection.scalars(idle))
+            self._forget_unreferenced(self.archive.remove(loose))
+        return len(old) + len(loose)
+
+    def objects(self, identity: str) -> list[str]:
+        """SOP Instance UIDs of an analysis' objects."""
+        link = db.analysis_objects.c
+        with self._engine.connect() as connection:
+            return list(connection.scalars(select(link.sop_instance_uid).where(link.analysis == identity)))
+
+    def report(self, identity: str) -> tuple[str, str] | None:
+        """(SOP Instance UID, Series Instance UID) of an analysis' structured report, or None."""
+        try:
+            result = self.get(identity).result or {}
+        except NotFound:
+            return None
+        found = [(o["sop_instance_uid"], o["series_uid"]) for o in result.get("objects", []) if o["kind"] == "SR"]
+        return found[0] if found else None
+
     def _forget_unreferenced(self, hashes: Sequence[str]) -> None:
-        """Delete those of these images that no analysis uses. Call with the lock held."""
-        used = db.analysis_instances.c.sha256
+        """Delete those of these contents that no analysis uses and that no DICOM door brought. Call with the lock held."""
+        used, kept = db.analysis_instances.c.sha256, db.archive.c
         with self._engine.begin() as connection:
             free = set()
             for start in range(0, len(hashes), 500):
                 some = list(hashes[start : start + 500])
-                free |= set(some) - set(connection.scalars(select(used).where(used.in_(some))))
-                connection.execute(
-                    delete(db.instances).where(
-                        db.instances.c.sha256.in_(some), db.instances.c.sha256.not_in(select(used))
-                    )
+                needed = set(connection.scalars(select(used).where(used.in_(some))))
+                needed |= set(
+                    connection.scalars(select(kept.sha256).where(kept.sha256.in_(some), kept.origin != "http"))
                 )
+                loose = sorted(set(some) - needed)
+                connection.execute(delete(db.archive).where(kept.sha256.in_(loose)))
+                connection.execute(delete(db.instances).where(db.instances.c.sha256.in_(loose)))
+                free |= set(loose)
         self.blobs.remove(free)
 
     def sweep(self) -> None:
-        """Remove what a crash left behind: images without an analysis, maps without a completed or running one."""
+        """Remove what a crash left behind: contents without a row that needs them, maps without an analysis.
+
+        Not where several hosts share the folder: another one may be about to write the row.
+        """
+        if self.shared:
+            return
         for folder in list(self.blobs.root.iterdir()):
             if folder.is_dir() and (names := [file.name for file in folder.iterdir()]):
                 with self._content:
@@ -359,3 +482,23 @@ class Store:
                 self.get(folder.name)
             except NotFound:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    # -- hosts ----------------------------------------------------------------------------------------------------------
+
+    def beat(self, host: str) -> None:
+        """Note a sign of life of a host."""
+        with self._engine.begin() as connection:
+            known = connection.execute(update(db.hosts).where(db.hosts.c.id == host).values(seen=now()))
+            if known.rowcount == 0:
+                db.add_new(connection, db.hosts, [{"id": host, "seen": now()}])
+
+    def lost_hosts(self, before: str) -> list[str]:
+        """Hosts whose last sign of life is older; each is told to one caller only."""
+        h = db.hosts.c
+        with self._engine.begin() as connection:
+            return list(connection.scalars(delete(db.hosts).where(h.seen < before).returning(h.id)))
+
+
+def unique(instances: Sequence[Instance]) -> list[Instance]:
+    """Instances by content: the frames of one enhanced object are one file."""
+    return list({instance.sha256: instance for instance in instances}.values())

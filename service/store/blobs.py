@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,12 +20,14 @@ class Blobs:
     root : Path
     free_bytes : int
         Free space on the disk that is never touched.
+    shared : bool
+        Whether other hosts write here, too: what they are about to write is left alone.
     """
 
-    def __init__(self, root: Path, free_bytes: int) -> None:
+    def __init__(self, root: Path, free_bytes: int, shared: bool = False) -> None:
         self.root, self._free_bytes = root, free_bytes
         root.mkdir(parents=True, exist_ok=True)
-        for leftover in root.glob("*.part"):
+        for leftover in () if shared else root.glob("*.part"):
             leftover.unlink()
 
     def path(self, sha256: str) -> Path:
@@ -52,13 +56,34 @@ class Blobs:
         target = self.path(sha256)
         if target.exists():
             return target
-        part = self.root / f"{sha256}.part"
+        part = self.root / f"{sha256}.{uuid.uuid4().hex}.part"
         with source.open("rb") as read, part.open("wb") as write:
             shutil.copyfileobj(read, write, 1 << 20)
             write.flush()
             os.fsync(write.fileno())
         target.parent.mkdir(exist_ok=True)
         part.replace(target)
+        _sync_folder(target.parent)
+        return target
+
+    def adopt(self, source: Path, sha256: str) -> Path:
+        """Move `source`, which is on the disk already (synced), to where its content belongs; like `put`, but without a copy.
+
+        `source` may have gone when the content is here: a move that was interrupted is completed by doing it again.
+        """
+        target = self.path(sha256)
+        if target.exists():
+            source.unlink(missing_ok=True)
+            return target
+        target.parent.mkdir(exist_ok=True)
+        try:
+            source.rename(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self.put(source, sha256)
+            source.unlink()
+            return target
         _sync_folder(target.parent)
         return target
 

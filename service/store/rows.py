@@ -30,6 +30,9 @@ class Analysis:
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     patient: str = ""
+    door: str = "http"
+    supersedes: str | None = None
+    superseded_by: str | None = None
 
     @property
     def ended(self) -> bool:

@@ -30,6 +30,7 @@ class Server:
         self.log = folder / "server.log"
         self.process: subprocess.Popen[str] | None = None
         self.base = ""
+        self.dicom_port = 0
         self.greeting = ""
         self.seconds_to_ready = 0.0
 
@@ -37,11 +38,12 @@ class Server:
         environment = {
             k: v for k, v in os.environ.items() if not k.startswith("PELLUCID_") or k == "PELLUCID_MODELS_DIR"
         }
+        settings = {"port": "0", "dicom_port": "0", **settings}
         environment |= {f"PELLUCID_{name.upper()}": value for name, value in settings.items()}
         begin = time.monotonic()
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service", "serve", "--port", "0", "--data-dir", str(self.folder / "data")],
+                [sys.executable, "-m", "service", "serve", "--data-dir", str(self.folder / "data")],
                 cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
         assert self.process.stdout is not None
@@ -50,6 +52,8 @@ class Server:
             lines.append(line)
             if found := re.search(r"viewer +(http://\S+)/viewer/", line):
                 self.base = found[1]
+            if found := re.search(r"DICOM +\S+@\S+:([0-9]+)$", line.rstrip()):
+                self.dicom_port = int(found[1])
             if line.startswith("  model") and len([x for x in lines if x.startswith("  model")]) == 2:
                 break
         self.greeting = "".join(lines)
@@ -111,6 +115,16 @@ class Server:
             body = self.call("GET", f"/api/v1/analyses/{identity}")[1]
             if body["status"] in ("completed", "failed") or time.monotonic() > end:
                 return body
+            time.sleep(0.1)
+
+    def of_study(self, study: str, count: int = 1, seconds: float = 120) -> list[Any]:
+        """The analyses of a study when there are so many and all have ended, newest first."""
+        end = time.monotonic() + seconds
+        while True:
+            rows = self.call("GET", f"/api/v1/analyses?study={study}")[1]["analyses"]
+            if len(rows) >= count and all(row["status"] in ("completed", "failed") for row in rows):
+                return [self.call("GET", row["href"])[1] for row in rows]
+            assert time.monotonic() < end, (rows, self.call("GET", "/api/v1/series")[1], self.log.read_text()[-1500:])
             time.sleep(0.1)
 
     def resident_bytes(self) -> int:

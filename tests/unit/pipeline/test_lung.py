@@ -154,7 +154,7 @@ def test_without_maps_the_network_is_not_asked_for_them(
 def test_no_region_is_an_outcome_and_says_what_to_send(pipeline: Pipeline, write_series: WriteSeries) -> None:
     outcome = run(pipeline, write_series())
     assert (outcome.outcome, outcome.findings) == ("no_region", ())
-    assert "center_mm" in outcome.warnings[0] and "center_px" in outcome.warnings[0]
+    assert "name each nodule" in outcome.warnings[0] and "25 mm" in outcome.warnings[0], "too few slices to be searched"
     assert outcome.quality["gradable"] and outcome.quality["code"]["value"] == "111237"
 
 

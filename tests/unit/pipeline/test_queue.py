@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +20,7 @@ from models import bundle as bundles
 from service.errors import Busy, NotFound, OutOfContract
 from service.maps import arrays
 from service.pipeline.queue import Queue
+from service.pipeline.sending import Sending
 from service.pipeline.work import STAGES, Work
 from service.records import Finding, Instance, Outcome, Request, ResponseMap
 from service.store.analyses import Store
@@ -48,7 +52,17 @@ class Bench:
         self.queue = self.open()
 
     def open(self, **more: Any) -> Queue:
-        return Queue(self.store, self.pipeline, on_end=lambda analysis: self.ended.append(analysis.status), **more)
+        sending = Sending(self.store, (), lambda analysis: b"", attempts=2, backoff_s=0.1, longest_s=1)
+        objects: Any = SimpleNamespace(make=lambda *arguments, **more: ((), [], []))
+        return Queue(
+            self.store,
+            self.pipeline,
+            objects,
+            sending,
+            engine_url=f"sqlite:///{self.folder / 'workflows.sqlite'}",
+            on_end=lambda analysis: self.ended.append(analysis.status),
+            **more,
+        )
 
     def work(self, content: bytes = b"x") -> Work:
         path = self.folder / hashlib.sha256(content).hexdigest()[:8]
@@ -147,23 +161,35 @@ def test_a_fault_that_passes_is_forgiven(bench: Bench) -> None:
     assert bench.queue.wait(bench.queue.submit(bench.work()), 5).status == "completed"
 
 
-def test_after_a_crash_the_running_analysis_is_taken_up_again(bench: Bench) -> None:
-    identity = bench.queue.submit(bench.work())
-    assert bench.store.claim() is not None  # the process dies here
-    again = bench.open()
-    again.start()
-    assert again.wait(identity, 5).status == "completed"
-    again.stop(2)
+def crash(bench: Bench, tiny_models: Path) -> None:
+    """A process takes up what is queued and is killed in the middle of it."""
+    bench.store.close()
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("crashing.py")), str(bench.folder), str(tiny_models)],
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == -signal.SIGKILL
+    bench.store = Store(bench.folder / "data", free_bytes=0)
 
 
-def test_an_analysis_that_kills_the_process_three_times_is_given_up(bench: Bench) -> None:
+def test_after_a_crash_the_running_analysis_is_taken_up_again(bench: Bench, tiny_models: Path) -> None:
     identity = bench.queue.submit(bench.work())
-    for _ in range(2):
-        bench.store.claim()
-        bench.store.recover(3, {})
-    bench.store.claim()
+    crash(bench, tiny_models)
+    assert (bench.store.get(identity).status, bench.store.get(identity).attempts) == ("running", 1)
+    bench.queue = bench.open()
     bench.queue.start()
-    analysis = bench.queue.wait(identity, 5)
+    assert bench.queue.wait(identity, 10).status == "completed"
+    assert bench.store.get(identity).attempts == 2
+
+
+def test_an_analysis_that_kills_the_process_three_times_is_given_up(bench: Bench, tiny_models: Path) -> None:
+    identity = bench.queue.submit(bench.work())
+    for _ in range(3):
+        crash(bench, tiny_models)
+    bench.queue = bench.open()
+    bench.queue.start()
+    analysis = bench.queue.wait(identity, 10)
     assert analysis.status == "failed" and analysis.error is not None
     assert "3 attempts" in analysis.error["detail"]
 
@@ -210,7 +236,7 @@ def test_a_stop_that_cannot_wait_gives_the_running_one_back_uncounted(bench: Ben
     assert not bench.queue.stop(0.05)
     assert (bench.store.get(identity).status, bench.store.get(identity).attempts) == ("queued", 0)
     go.set()
-    bench.queue._threads[0].join(5)
+    time.sleep(0.3)
     assert bench.store.get(identity).status == "queued"  # the late result does not count
 
 
@@ -254,6 +280,7 @@ def test_followers_see_every_stage(bench: Bench) -> None:
     assert [s for n, s in enumerate(seen) if s[1] and s not in seen[:n]] == [
         ("running", "decode"),
         ("running", "model"),
+        ("running", "objects"),
     ]
     assert seen[-1] == ("completed", "")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,8 @@ import pytest
 import sqlalchemy
 
 from service.errors import Conflict, NoSpace, NotFound
-from service.records import Instance
+from service.records import Arrival, Instance
+from service.store import deliveries
 from service.store.analyses import Store, StoreError
 from service.store.database import DatabaseError
 
@@ -46,55 +46,29 @@ def test_it_survives_a_restart(tmp_path: Path, store: Store, make: Make) -> None
         again.close()
 
 
-def test_claims_are_first_in_first_out_and_count_attempts(store: Store, make: Make) -> None:
+def test_what_waits_is_listed_in_order_and_beginning_counts_attempts(store: Store, make: Make) -> None:
     first, second = accept(store, make(b"1")), accept(store, make(b"2"))
-    one, two = store.claim(), store.claim()
-    assert one is not None and two is not None
-    assert (one.id, one.status, one.attempts, two.id) == (first, "running", 1, second)
-    assert store.claim() is None
-    store.requeue(first)
-    again = store.claim()
+    assert store.queued() == [(first, 0, "http"), (second, 0, "http")]
+    one = store.begin(first)
+    assert one is not None and (one.id, one.status, one.attempts) == (first, "running", 1)
+    assert [row[0] for row in store.queued()] == [second]
+    again = store.begin(first)  # its worker died and the engine takes it up again
     assert again is not None and again.attempts == 2
     store.requeue(first, counted=False)
-    assert store.get(first).attempts == 1
-
-
-def test_an_analysis_is_claimed_once_by_many_threads(store: Store, make: Make) -> None:
-    ids = {accept(store, make(bytes([n]))) for n in range(8)}
-    claimed: list[str] = []
-
-    def work() -> None:
-        while (analysis := store.claim()) is not None:
-            claimed.append(analysis.id)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(claimed) == sorted(ids)
+    assert (store.get(first).status, store.get(first).attempts) == ("queued", 1)
+    store.count_attempt(first)
+    assert store.get(first).attempts == 2
+    store.begin(first), store.complete(first, {})
+    assert store.begin(first) is None and store.begin("0" * 32) is None
 
 
 def test_ends_are_stored_once(store: Store, make: Make) -> None:
     identity = accept(store, make(b"1"))
-    store.claim()
+    store.begin(identity)
     assert store.complete(identity, {"outcome": "negative"})
     assert not store.fail(identity, {"status": 500})
     found = store.get(identity)
     assert (found.status, found.result, found.error, found.ended) == ("completed", {"outcome": "negative"}, None, True)
-
-
-def test_after_a_crash_running_ones_are_queued_and_poison_fails(store: Store, make: Make) -> None:
-    poison, innocent, waiting = (accept(store, make(bytes([n]))) for n in range(3))
-    for _ in range(3):
-        store.claim()
-        if store.get(poison).attempts < 3:
-            store.requeue(poison)
-    store.claim()
-    assert {store.get(i).status for i in (poison, innocent)} == {"running"}
-    assert store.recover(3, {"status": 500}) == 1
-    assert (store.get(poison).status, store.get(poison).error) == ("failed", {"status": 500})
-    assert store.get(innocent).status == store.get(waiting).status == "queued"
 
 
 def test_pages_are_newest_first_and_complete(store: Store, make: Make) -> None:
@@ -114,7 +88,7 @@ def test_pages_are_newest_first_and_complete(store: Store, make: Make) -> None:
 def test_filters(store: Store, make: Make) -> None:
     a = accept(store, make(b"1", patient="A", study="1.7"), model="m1")
     b = accept(store, make(b"2", patient="B", study="1.8"), model="m2")
-    store.claim()
+    store.begin(a)
 
     def ids(since: str | None = None, **filters: str) -> list[str]:
         return [row.id for row in store.page(filters, since)[0]]
@@ -156,7 +130,7 @@ def test_deletion_keeps_what_others_use(store: Store, make: Make) -> None:
 
 def test_completing_a_deleted_analysis_says_so(store: Store, make: Make) -> None:
     identity = accept(store, make(b"1"))
-    store.claim()
+    store.begin(identity)
     store.delete(identity)
     assert not store.complete(identity, {})
 
@@ -255,3 +229,33 @@ def test_the_size_of_what_is_to_be_stored_counts(store: Store, monkeypatch: pyte
     assert store.blobs.check_space(600) == 1000
     with pytest.raises(NoSpace):
         store.blobs.check_space(601)
+
+
+def test_a_purge_takes_what_is_settled_and_leaves_the_rest(store: Store, make: Make) -> None:
+    def received(content: bytes, uid: str, series: str) -> Instance:
+        instance = replace(make(content, uid), series_uid=series)
+        (filed,) = store.archive.add([Arrival(instance, "dimse", "PACS", "a", "2026-01-01T00:00:00.000000Z")])
+        return filed.instance
+
+    settled, waiting, loose = (
+        received(b"1", "1.1", "1.10"),
+        received(b"2", "1.2", "1.20"),
+        received(b"3", "1.3", "1.30"),
+    )
+    moving = received(b"4", "1.4", "1.40")
+    store.series.touch([("1.40", "1.1", "CT")])
+    one = store.accept(model="m", instances=[settled], request={}, door="dicom")
+    two = store.accept(model="m", instances=[waiting], request={}, door="dicom")
+    for identity, state in ((one, "committed"), (two, "dead")):
+        store.begin(identity)
+        store.complete(
+            identity, {}, deliveries=[{**deliveries.row(identity, "pacs", "SR", f"{identity}.1"), "state": state}]
+        )
+    assert store.purge("2026-01-02T00:00:00.000000Z") == 1, "only the image that no analysis ever used"
+    assert not loose.path.exists()
+    assert store.purge("9999") == 2, "the analysis whose result is committed, and its image"
+    assert not settled.path.exists() and waiting.path.exists() and moving.path.exists()
+    assert [row.id for row in store.page({})[0]] == [two]
+    with pytest.raises(NotFound):
+        store.archive.by_uid("1.1")
+    assert store.archive.by_uid("1.2").sha256 == waiting.sha256

@@ -1,0 +1,202 @@
+"""What the conformance statement says of created objects stands in the objects, and nothing else does."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataset import Dataset
+
+from service.conformance import objects
+from service.records import ResultObject
+from service.results import build
+from service.results.report import Report
+from tests.statement import rows, section
+
+Code = tuple[str, str, str]
+Make = Callable[..., Report]
+OUTCOMES = {"ct": ("positive", "negative", "out_of_scope", "no_region"), "op": ("graded", "ungradable", "out_of_scope")}
+
+
+def cases(make: Make) -> Iterator[Report]:
+    """Reports of every outcome, origin of a nodule, eye and grade, and of the rarer reasons."""
+    for outcome in OUTCOMES["ct"]:
+        for origin in ("request", "reference", "candidate"):
+            yield make("ct", outcome, origin=origin, warned=("a warning",))
+        yield make("ct", outcome, maps=False, origin="candidate")
+    for outcome in OUTCOMES["op"]:
+        yield from (make("op", outcome, side=side) for side in ("R", "L", ""))
+        yield make("vl", outcome)
+    yield from (make("op", "graded", grade=grade) for grade in range(5))
+    failed = {"id": "x", "result": "fail", "message": "one part failed", "value": 1, "limit": 0}
+    positive = make("ct", "positive")
+    given = positive.result["input"]
+    yield replace(positive, result={**positive.result, "input": {**given, "checks": [*given["checks"], failed]}})
+    ungradable = make("op", "ungradable")
+    reasons = [{"code": code, "message": code, "retake": ""} for code in ("too_bright", "field_cut_off")]
+    yield replace(
+        ungradable, result={**ungradable.result, "quality": {**ungradable.result["quality"], "reasons": reasons}}
+    )
+
+
+@pytest.fixture(scope="module")
+def made(request: pytest.FixtureRequest) -> list[tuple[ResultObject, Dataset]]:
+    return _made(request.getfixturevalue("make_report"))
+
+
+@cache
+def _made(make: Make) -> list[tuple[ResultObject, Dataset]]:
+    found = []
+    for report in cases(make):
+        for one in build.build(report, objects.KINDS):
+            found.append((one, pydicom.dcmread(io.BytesIO(one.data))))
+    return found
+
+
+def walk(dataset: Dataset) -> Iterator[Dataset]:
+    yield dataset
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from walk(item)
+
+
+def code_of(item: Dataset) -> Code:
+    return item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning
+
+
+def codes_in(dataset: Dataset) -> set[Code]:
+    return {code_of(item) for item in walk(dataset) if "CodeValue" in item}
+
+
+def stated_codes(title: str) -> set[Code]:
+    return {(row["value"], row["scheme"], row["meaning"]) for row in rows(title, "value")}
+
+
+def test_every_stated_code_is_used_and_every_used_code_is_stated(made: list[tuple[ResultObject, Dataset]]) -> None:
+    private = stated_codes("B.1 Private coding scheme 99PELLUCID")
+    classes = {(row["value"], row["scheme"], row["meaning"]) for row in rows("B.2 Classes of the models", "model")}
+    standard = stated_codes("Annex B Coded concepts")
+    used: set[Code] = set().union(*(codes_in(dataset) for _, dataset in made))
+    assert standard | private == used - (classes - standard)
+    assert {code for code in used if code[1] == "99PELLUCID"} == private
+    for _, dataset in made:
+        if any(code[1] == "99PELLUCID" for code in codes_in(dataset)):
+            assert dataset.CodingSchemeIdentificationSequence[0].CodingSchemeDesignator == "99PELLUCID"
+
+
+def edges(item: Dataset, above: Code | None = None) -> Iterator[tuple[Code | None, str, str, Code]]:
+    """Concept above, relationship, value type, concept of every content item."""
+    name = code_of(item.ConceptNameCodeSequence[0])
+    yield above, item.get("RelationshipType", ""), item.ValueType, name
+    for child in item.get("ContentSequence", ()):
+        yield from edges(child, name)
+
+
+def stated_edges(title: str) -> set[tuple[Code | None, str, str, Code]]:
+    found: set[tuple[Code | None, str, str, Code]] = set()
+    path: list[list[Code]] = []
+    for row in rows(title, "level"):
+        depth = len(row["level"])
+        names = []
+        for text in row["concept name"].split(") or ("):
+            value, scheme, meaning = text.strip("()").split(", ", 2)
+            names.append((value, scheme, meaning.strip('"')))
+        path[depth:] = [names]
+        for above in path[depth - 1] if depth else [None]:
+            found |= {(above, row["relationship"], row["value type"], name) for name in names}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "title"), [("SR", "A.3 Structured report (TID 1500)"), ("KOS", "A.4 Key object selection (TID 2010)")]
+)
+def test_content_trees_are_the_stated_ones(made: list[tuple[ResultObject, Dataset]], kind: str, title: str) -> None:
+    built = {edge for one, dataset in made if one.kind == kind for edge in edges(dataset)}
+    told = stated_edges(title)
+    assert built <= told, sorted(map(str, built - told))
+    if kind == "KOS":  # a title modifier goes with images that were refused only
+        told.discard(
+            (("113000", "DCM", "Of Interest"), "HAS CONCEPT MOD", "CODE", ("113011", "DCM", "Document Title Modifier"))
+        )
+    severities = {row[3] for row in built if row[3][0] in ("71490-7", "71491-5", "SEVERITY")}
+    assert len(severities) == (3 if kind == "SR" else 0)
+    missing = told - built
+    # Where a row names several concepts above, each has what stands below only where the template says so
+    assert {edge[3] for edge in missing} <= {edge[3] for edge in built}, sorted(map(str, missing))
+
+
+def test_kinds_classes_and_series_are_the_stated_ones(made: list[tuple[ResultObject, Dataset]]) -> None:
+    told = {
+        (row["kind"], row["UID"], row["Modality"], row["Series Number and Description"])
+        for row in rows("A.1 Kinds", "kind")
+    }
+    assert told == {
+        (one.kind, ds.SOPClassUID, ds.Modality, f"{ds.SeriesNumber}, {ds.SeriesDescription}") for one, ds in made
+    }
+    assert {ds.file_meta.TransferSyntaxUID for _, ds in made} == {pydicom.uid.ExplicitVRLittleEndian}
+
+
+def values_of(dataset: Dataset, keyword: str) -> set[str]:
+    found = set()
+    for item in walk(dataset):
+        if keyword in item:
+            value = item[keyword].value
+            found.add("\\".join(map(str, value)) if isinstance(value, pydicom.multival.MultiValue) else str(value))
+    return found
+
+
+def test_fixed_values_are_fixed(made: list[tuple[ResultObject, Dataset]]) -> None:
+    table = rows("A.2 Attributes", "kind")
+    assert len(table) == sum(len(values) for values in objects.VALUES.values())
+    for row in table:
+        keyword = row["attribute"].split()[0]
+        for one, dataset in made:
+            if one.kind == row["kind"]:
+                assert values_of(dataset, keyword) == {row["value"]}, (one.kind, keyword)
+
+
+def test_stated_attributes_come_from_the_images_and_no_others_of_patient_and_study(make_report: Make) -> None:
+    text = section("A.2 Attributes").split(":", 1)[1].split("\n\n")[0].split("are empty else: ")[1]
+    told = {part.split(" (")[0].strip() for part in text.rstrip(".\n").split(", ")}
+    assert told == set(objects.OF_SOURCE)
+    for at, name in enumerate(objects.OF_SOURCE):
+        header: dict[str, Any] = {name: _value(name, at)}
+        if name == "PatientIdentityRemoved":
+            header["DeidentificationMethod"] = "by hand"
+        (report,) = build.build(make_report("ct", "negative", header), ("SR",))
+        assert pydicom.dcmread(io.BytesIO(report.data))[name].value == header[name], name
+    foreign = {"PatientComments": "no", "EthnicGroup": "no", "ProtocolName": "no", "OtherPatientIDs": "no"}
+    (report,) = build.build(make_report("ct", "negative", foreign), ("SR",))
+    assert not {keyword_for_tag(element.tag) for element in pydicom.dcmread(io.BytesIO(report.data))} & set(foreign)
+
+
+def _value(keyword: str, at: int) -> Any:
+    vr = pydicom.datadict.dictionary_VR(keyword)
+    if vr == "SQ":
+        item = Dataset()
+        if "Code" in keyword:
+            item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "113100", "DCM", "Basic Profile"
+        else:
+            item.UniversalEntityID, item.UniversalEntityIDType = "clinic", "DNS"
+        return [item]
+    values = {
+        "PN": "Roe^Richard",
+        "DA": "20200304",
+        "TM": "111213",
+        "CS": "YES",
+        "UI": "1.2.840.99.1",
+        "DS": "1.5",
+        "AS": "030Y",
+    }
+    return {
+        "PatientSex": "M",
+        "TimezoneOffsetFromUTC": "+0200",
+        "LongitudinalTemporalInformationModified": "REMOVED",
+    }.get(keyword) or values.get(vr, f"text {at}")
