@@ -8,6 +8,7 @@ from flask import Blueprint, Response, jsonify
 
 from service import __version__
 from service.http import schemas
+from service.store.deliveries import STATES
 
 blueprint = Blueprint("openapi", __name__)
 
@@ -180,8 +181,8 @@ def _analyses() -> dict[str, Any]:
         f"{root}/{{analysis}}/objects/{{kind}}": {
             "get": _operation(
                 "getObject",
-                "A DICOM object of the result. This version produces none: always 404.",
-                {"404": {"$ref": "#/components/responses/Problem"}},
+                "A DICOM object of the result, as a Part 10 file.",
+                {"200": _answer("The file.", None, "application/dicom")},
                 [
                     _ID,
                     _parameter("kind", "path", "Kind of object.", type="string", enum=["SR", "SEG", "PM", "SC", "KOS"]),
@@ -195,6 +196,49 @@ def _analyses() -> dict[str, Any]:
                 {"200": _answer("The analysis.", "Analysis")},
                 [_ID],
                 _json_body("Assessment"),
+            )
+        },
+    }
+
+
+def _deliveries() -> dict[str, Any]:
+    root = "/api/v1/deliveries"
+    again = {"202": _answer("How many wait to be sent now.", "Waiting")}
+    return {
+        root: {
+            "get": _operation(
+                "listDeliveries",
+                "What is on its way to which destination, what arrived, what was set aside; the latest change first.",
+                {"200": _answer("Deliveries.", "DeliveryList")},
+                [
+                    _parameter("destination", "query", "Exact name."),
+                    _parameter("analysis", "query", "Id of an analysis."),
+                    _parameter("state", "query", "`dead` is what was set aside.", type="string", enum=list(STATES)),
+                    _parameter("limit", "query", "Rows.", type="integer", minimum=1, maximum=1000, default=100),
+                ],
+            )
+        },
+        f"{root}/{{delivery}}/replay": {
+            "post": _operation(
+                "replayDelivery",
+                "Send one delivery again.",
+                again,
+                [_parameter("delivery", "path", "Id of the delivery.")],
+            )
+        },
+        f"{root}/replay": {
+            "post": _operation(
+                "replayDeliveries",
+                "Send again all that was set aside, of one destination or of all.",
+                again,
+                body=_json_body("Replay"),
+            )
+        },
+        "/api/v1/series": {
+            "get": _operation(
+                "listOpenSeries",
+                "Series that came through a DICOM door and are not complete yet, with what each waits for.",
+                {"200": _answer("Open series.", "Anything")},
             )
         },
     }
@@ -245,11 +289,6 @@ def _rest() -> dict[str, Any]:
     def page(identity: str, summary: str, media: str, parameters: list[dict[str, Any]] | None = None) -> dict[str, Any]:
         return {"get": _operation(identity, summary, {"200": _answer("The answer.", None, media)}, parameters)}
 
-    uid = [
-        _parameter(name, "path", f"{text} Instance UID.")
-        for name, text in (("study", "Study"), ("series", "Series"), ("sop", "SOP"))
-    ]
-    window = _parameter("window", "query", "`center,width`; lung window without it.")
     return {
         "/": {"get": _operation("frontDoor", "To the viewer.", {"302": _answer("See /viewer/.")})},
         "/health": {
@@ -267,9 +306,171 @@ def _rest() -> dict[str, Any]:
         "/viewer/{name}": page(
             "getViewerFile", "A file of the viewer.", "application/octet-stream", [_parameter("name", "path", "File.")]
         ),
-        "/dicomweb/studies/{study}/series/{series}/instances/{sop}/rendered": page(
-            "getRendered", "A stored instance as a picture (WADO-RS).", "image/png", [*uid, window]
+    }
+
+
+def _dicomweb() -> dict[str, Any]:
+    uids = [
+        _parameter(name, "path", f"{text} Instance UID.")
+        for name, text in (("study", "Study"), ("series", "Series"), ("sop", "SOP"))
+    ]
+    in_study = "/dicomweb/studies/{study}"
+    in_series = f"{in_study}/series/{{series}}"
+    in_instance = f"{in_series}/instances/{{sop}}"
+    numbers = _parameter("numbers", "path", "Frame numbers from 1, e.g. `1,2`.")
+    number = _parameter("number", "path", "Frame number from 1.")
+    search = [
+        _parameter("limit", "query", "Results of one answer.", type="integer", minimum=0, maximum=1000),
+        _parameter("offset", "query", "Results to leave out.", type="integer", minimum=0, default=0),
+        _parameter("includefield", "query", "Attributes to add: keywords or tags, or `all`."),
+        _parameter("fuzzymatching", "query", "`true`: names match by the beginnings of their words."),
+        _parameter("PatientID", "query", "Any attribute by keyword or tag is a matching key."),
+    ]
+    picture = [
+        _parameter("window", "query", "`center,width`; of CT a lung window without it."),
+        _parameter("viewport", "query", "`width,height` in px, and if wanted `left,top,width,height` of a region."),
+        _parameter("quality", "query", "Of a JPEG, 1 to 100.", type="integer", minimum=1, maximum=100),
+    ]
+
+    def get(identity: str, summary: str, media: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"get": _operation(identity, summary, {"200": _answer("The answer.", None, media)}, parameters)}
+
+    def post(identity: str, summary: str, parameters: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+        answers = {
+            "200": _answer("All are stored.", None, "application/dicom+json"),
+            "202": _answer(
+                "Some are stored; Failed SOP Sequence says which not and why.", None, "application/dicom+json"
+            ),
+            "409": _answer("None is stored.", None, "application/dicom+json"),
+        }
+        part = {"schema": {"type": "string", "format": "binary"}}
+        body = {
+            "required": True,
+            "content": {'multipart/related; type="application/dicom"': part, "application/dicom": part},
+        }
+        return {"post": _operation(identity, summary, answers, parameters, body)}
+
+    json, dicom = "application/dicom+json", 'multipart/related; type="application/dicom"'
+    octets = 'multipart/related; type="application/octet-stream"'
+    return {
+        "/dicomweb/studies": {
+            **get("searchStudies", "Search for studies (QIDO-RS).", json, search),
+            **post("storeInstances", "Store instances (STOW-RS)."),
+        },
+        "/dicomweb/series": get("searchSeries", "Search for series (QIDO-RS).", json, search),
+        "/dicomweb/instances": get("searchInstances", "Search for instances (QIDO-RS).", json, search),
+        in_study: {
+            **get("retrieveStudy", "The instances of a study (WADO-RS).", dicom, uids[:1]),
+            **post("storeInStudy", "Store instances of one study (STOW-RS).", uids[:1]),
+        },
+        f"{in_study}/series": get("searchStudySeries", "Search in a study for series.", json, [*uids[:1], *search]),
+        f"{in_study}/instances": get("searchStudyInstances", "Search in a study.", json, [*uids[:1], *search]),
+        f"{in_study}/metadata": get("retrieveStudyMetadata", "Metadata of a study.", json, uids[:1]),
+        f"{in_study}/thumbnail": get("studyThumbnail", "A small picture of a study.", "image/jpeg", uids[:1]),
+        in_series: get("retrieveSeries", "The instances of a series (WADO-RS).", dicom, uids[:2]),
+        f"{in_series}/instances": get("searchSeriesInstances", "Search in a series.", json, [*uids[:2], *search]),
+        f"{in_series}/metadata": get("retrieveSeriesMetadata", "Metadata of a series.", json, uids[:2]),
+        f"{in_series}/thumbnail": get("seriesThumbnail", "A small picture of a series.", "image/jpeg", uids[:2]),
+        in_instance: get("retrieveInstance", "An instance (WADO-RS), also as a single part.", dicom, uids),
+        f"{in_instance}/metadata": get("retrieveInstanceMetadata", "Metadata of an instance.", json, uids),
+        f"{in_instance}/bulkdata/{{path}}": get(
+            "retrieveBulkdata",
+            "One value that the metadata refer to.",
+            octets,
+            [*uids, _parameter("path", "path", "Tag, or tag/item/tag.")],
         ),
+        f"{in_instance}/frames/{{numbers}}": get(
+            "retrieveFrames", "Frames, decoded or as they are stored.", octets, [*uids, numbers]
+        ),
+        f"{in_instance}/frames/{{number}}/rendered": get(
+            "getRenderedFrame", "A frame as a picture.", "image/png", [*uids, number, *picture]
+        ),
+        f"{in_instance}/frames/{{number}}/thumbnail": get(
+            "frameThumbnail", "A small picture of a frame.", "image/jpeg", [*uids, number]
+        ),
+        f"{in_instance}/rendered": get(
+            "getRendered", "An instance as a picture; of several frames the first.", "image/png", [*uids, *picture]
+        ),
+        f"{in_instance}/thumbnail": get("instanceThumbnail", "A small picture of an instance.", "image/jpeg", uids),
+    }
+
+
+def _worklist() -> dict[str, Any]:
+    media = "application/dicom+json"
+    uid = _parameter("uid", "path", "UID of the work item, or a well-known one of the worklist.")
+    ae = _parameter("aetitle", "path", "AE title of the subscriber.")
+    item = "/dicomweb/workitems/{uid}"
+    body = {"required": True, "content": {media: {"schema": {"type": "array", "items": {"type": "object"}}}}}
+
+    def does(
+        identity: str, summary: str, code: str, *parameters: dict[str, Any], sends: bool = False
+    ) -> dict[str, Any]:
+        return _operation(identity, summary, {code: _answer("Done.")}, list(parameters), body if sends else None)
+
+    keys = [
+        _parameter("limit", "query", "Results of one answer.", type="integer", minimum=0, maximum=500),
+        _parameter("offset", "query", "Results to leave out.", type="integer", minimum=0, default=0),
+        _parameter("includefield", "query", "Attributes to add: keywords or tags, or `all`."),
+        _parameter("fuzzymatching", "query", "`true`: names match by the beginnings of their words."),
+        _parameter("ProcedureStepState", "query", "Any attribute by keyword or tag is a matching key."),
+    ]
+    found = {
+        "200": _answer("The matches.", None, media),
+        "204": _answer("Nothing matches."),
+        "206": _answer("Some of the matches; ask for the others with offset.", None, media),
+    }
+    return {
+        "/dicomweb/workitems": {
+            "get": _operation("searchWorkitems", "Search for work items (UPS-RS).", found, keys),
+            "post": does(
+                "createWorkitem",
+                "Add a work item; its UID is the query (`?1.2.3`), or in the data set, or made here.",
+                "201",
+                _parameter("workitem", "query", "UID, as an alternative to `?UID`."),
+                sends=True,
+            ),
+        },
+        item: {
+            "get": _operation("getWorkitem", "A work item.", {"200": _answer("It.", None, media)}, [uid]),
+            "post": does(
+                "updateWorkitem",
+                "Set attributes of a work item.",
+                "200",
+                uid,
+                _parameter("transaction-uid", "query", "Of who claimed it; `?UID` alone is the same."),
+                sends=True,
+            ),
+        },
+        f"{item}/state": {"put": does("changeWorkitemState", "Claim, complete or cancel.", "200", uid, sends=True)},
+        f"{item}/cancelrequest": {
+            "post": {
+                **does("cancelWorkitem", "Ask for cancellation.", "202", uid),
+                "requestBody": {**body, "required": False},
+            }
+        },
+        f"{item}/subscribers/{{aetitle}}": {
+            "post": does(
+                "subscribe",
+                "Have an AE told of a work item, of all (1.2.840.10008.5.1.4.34.5) or of those that match (…34.5.1).",
+                "201",
+                uid,
+                ae,
+                _parameter("deletionlock", "query", "`true`: they stay until the subscription ends."),
+                _parameter("filter", "query", "With …34.5.1: `attribute=value` pairs, separated by commas."),
+            ),
+            "delete": does("unsubscribe", "End a subscription.", "200", uid, ae),
+        },
+        f"{item}/subscribers/{{aetitle}}/suspend": {
+            "post": does("suspendSubscription", "No longer subscribe to new work items.", "200", uid, ae)
+        },
+        "/dicomweb/subscribers/{aetitle}/events": {
+            "get": _operation(
+                "followWorkitems",
+                "Event reports (PS3.18 11.13) as server-sent events `report`; Last-Event-ID goes on behind that one.",
+                {"200": _answer("The stream.", None, "text/event-stream")},
+                [ae],
+            )
+        },
     }
 
 
@@ -284,7 +485,7 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },
         "security": [{}, {"bearer": []}, {"basic": []}],
-        "paths": {**_analyses(), **_models(), **_rest()},
+        "paths": {**_analyses(), **_deliveries(), **_models(), **_dicomweb(), **_worklist(), **_rest()},
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
