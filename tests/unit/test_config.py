@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -98,12 +99,66 @@ def test_secrets_are_never_shown() -> None:
     [("127.0.0.1", (), True), ("::1", (), True), ("0.0.0.0", (), False), ("0.0.0.0", ("t" * 16,), True)],
 )
 def test_only_loopback_goes_without_tokens(host: str, tokens: tuple[str, ...], allowed: bool) -> None:
-    settings = Settings(host=host, tokens=tokens)
+    settings = Settings(host=host, tokens=tokens, dicom_processes=0)
     if allowed:
         check_access(settings)
     else:
         with pytest.raises(ConfigError, match="PELLUCID_TOKENS"):
             check_access(settings)
+
+
+@pytest.mark.parametrize(
+    ("processes", "peers", "allowed"),
+    [(2, (), False), (0, (), True), (2, ("PACS@10.0.0.5",), True), (1, ("*@*",), True)],
+)
+def test_a_network_is_listened_to_for_named_dicom_senders_only(
+    processes: int, peers: tuple[str, ...], allowed: bool
+) -> None:
+    settings = Settings(host="0.0.0.0", tokens=("t" * 16,), dicom_processes=processes, dicom_peers=peers)
+    if allowed:
+        check_access(settings)
+    else:
+        with pytest.raises(ConfigError, match="PELLUCID_DICOM_PEERS"):
+            check_access(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("AE_TITLE", "SEVENTEEN_LETTERS"),
+        ("AE_TITLE", "BACK\\SLASH"),
+        ("AE_TITLE", ""),
+        ("DICOM_PEERS", "PACS"),
+        ("DICOM_PEERS", "PACS@pacs.hospital.example"),
+        ("DICOM_PEERS", "PACS@10.0.0.0/8,*@"),
+        ("OBJECTS", "SR,PDF"),
+        ("DICOM_CALLED", "some"),
+        ("DESTINATIONS", "not JSON"),
+        ("DESTINATIONS", '[{"kind": "fax", "name": "a"}]'),
+    ],
+)
+def test_what_dicom_does_not_allow_is_refused_by_name(name: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=name.lower()):
+        load(environ={f"PELLUCID_{name}": text})
+
+
+def test_destinations_come_as_tables_or_json_and_call_themselves_what_we_are_called(tmp_path: Path) -> None:
+    described = {"kind": "dicom", "name": "pacs", "host": "pacs", "port": 104, "ae_title": "PACS"}
+    hook = {"kind": "callback", "name": "hook", "url": "https://x.example/", "secret": "correct-horse-battery"}
+    environ = {"PELLUCID_DESTINATIONS": json.dumps([described, hook]), "PELLUCID_AE_TITLE": "READER"}
+    found = load(environ=environ)
+    pacs, callback = found.settings.destinations
+    assert (pacs.ae_title, pacs.calling_ae, callback.kind) == ("PACS", "READER", "callback")
+    assert "correct-horse" not in "\n".join(found.lines()) and '"pacs"' in "\n".join(found.lines())
+    file = tmp_path / "pellucid.toml"
+    file.write_text('[[destinations]]\nkind = "dicom"\nname = "pacs"\nhost = "pacs"\nport = 104\nae_title = "PACS"\n')
+    (pacs,) = load(environ={}, config=file).settings.destinations
+    assert (pacs.calling_ae, pacs.port) == ("PELLUCID", 104)
+
+
+def test_the_url_of_a_database_is_not_shown() -> None:
+    found = load(environ={"PELLUCID_DATABASE": "postgresql+psycopg://user:correct-horse@db/pellucid"})
+    assert "correct-horse" not in "\n".join(found.lines())
 
 
 def test_every_setting_and_its_default_stands_in_the_document() -> None:

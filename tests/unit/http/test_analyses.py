@@ -294,10 +294,10 @@ def test_only_the_maps_asked_for_are_there(client: FlaskClient, post: Post, crop
     problem(client.get(f"/api/v1/analyses/{bare['id']}/maps/nodule/clear.png"), 404)
 
 
-def test_objects_are_said_not_to_exist(client: FlaskClient, post: Post, crop: bytes) -> None:
+def test_a_crop_without_a_patient_has_no_objects(client: FlaskClient, post: Post, crop: bytes) -> None:
     body = post([("a.png", crop)], {**REQUEST, "objects": ["SR"]}).get_json()
-    assert body["objects"] == [] and any("DICOM objects" in text for text in body["warnings"])
-    assert "does not produce" in problem(client.get(f"/api/v1/analyses/{body['id']}/objects/SR"), 404)["detail"]
+    assert body["objects"] == [] and any("no DICOM objects were made" in text for text in body["warnings"])
+    assert "it has none" in problem(client.get(f"/api/v1/analyses/{body['id']}/objects/SR"), 404)["detail"]
     problem(client.get(f"/api/v1/analyses/{body['id']}/objects/PDF"), 404)
 
 

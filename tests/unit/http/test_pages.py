@@ -83,6 +83,8 @@ def test_health_names_every_dependency(client: FlaskClient) -> None:
         "model sisc_lung",
         "sandbox",
         "queue",
+        "arrivals",
+        "deliveries",
     ]
     assert all(c["result"] == "pass" for c in body["checks"])
     assert "CPUExecutionProvider" in body["checks"][2]["detail"]

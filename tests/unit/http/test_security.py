@@ -23,7 +23,7 @@ TOKENS = ("first-token-of-the-test", "second-token-of-the-test")
 @pytest.fixture
 def guarded(app: Flask, tiny_models: Path) -> Iterator[FlaskClient]:
     """The same service behind tokens."""
-    settings = Settings(host="0.0.0.0", tokens=TOKENS, models_dir=tiny_models)
+    settings = Settings(host="0.0.0.0", tokens=TOKENS, models_dir=tiny_models, dicom_processes=0)
     told = app.extensions["pellucid"].queue.on_end
     yield create_app(settings, app.extensions["pellucid"]).test_client()
     app.extensions["pellucid"].queue.on_end = told
@@ -184,3 +184,9 @@ def test_the_log_names_route_and_status_but_nothing_that_was_sent(
     everything = "\n".join(r.getMessage() for r in caplog.records)
     for secret in ("DOE", "1970", "PATIENT", "1.2.3.4.5", body["input"]["instances"][0]):
         assert secret not in everything
+
+
+def test_a_dicom_listener_for_a_network_needs_named_senders(tiny_models: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="PELLUCID_DICOM_PEERS"):
+        create_app(Settings(host="0.0.0.0", tokens=TOKENS, models_dir=tiny_models, data_dir=tmp_path))
+    assert list(tmp_path.iterdir()) == []
