@@ -11,6 +11,11 @@ _NUMBER: dict[str, Any] = {"type": "number"}
 _TEXT: dict[str, Any] = {"type": "string"}
 _FLAG: dict[str, Any] = {"type": "boolean"}
 _UID: dict[str, Any] = {"type": "string", "pattern": "^[0-9.]{0,64}$"}
+_SLICE: dict[str, Any] = {
+    "type": "string",
+    "pattern": "^[0-9.]{0,64}(#[0-9]+)?$",
+    "description": "SOP Instance UID; of one frame of an enhanced object with # and the frame's number.",
+}
 _SHARES: dict[str, Any] = {"type": "object", "additionalProperties": _NUMBER}
 
 
@@ -57,7 +62,7 @@ _FINDING = _object(
         decision=_one_of("positive", "negative"),
     ),
     location=_object(
-        sop_instance_uid=_UID,
+        sop_instance_uid=_SLICE,
         center_mm=_or_null(_list(_NUMBER)),
         diameter_mm=_or_null(_NUMBER),
         origin={
@@ -69,7 +74,7 @@ _FINDING = _object(
             "description": "x0, y0, x1, y1 in pixels of the upright original; may reach beyond it.",
         },
     ),
-    slices=_list(_object(sop_instance_uid=_UID, probabilities=_SHARES)),
+    slices=_list(_object(sop_instance_uid=_SLICE, probabilities=_SHARES)),
     evidence=_object(
         "maps",
         maps={
@@ -83,7 +88,7 @@ _FINDING = _object(
         start=_TEXT,
         scale=_or_null(_object(per_image=_NUMBER, per_model=_NUMBER)),
         peak_px=_or_null(_list(_NUMBER)),
-        peak_sop_instance_uid=_UID,
+        peak_sop_instance_uid=_SLICE,
         peak_slice={"type": "integer"},
     ),
 )
@@ -123,7 +128,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             study=_UID,
             series=_UID,
             modality=_TEXT,
-            instances=_list(_UID),
+            instances=_list(_SLICE),
             laterality=_TEXT,
             checks=_list(_object(id=_TEXT, result=_one_of("pass", "warn", "fail"), value={}, limit={}, message=_TEXT)),
         ),

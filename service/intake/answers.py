@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from service import uids
+from service.intake import json_model, multiframe, wire
 from service.intake.limits import Limits
+from service.intake.references import MOST, MOST_IMAGES, Reference, References
 from service.records import Instance
 
 _UIDS = (
@@ -21,10 +24,14 @@ _UIDS = (
     "transfer_syntax_uid",
 )
 _DICOM_SIDE, _INT = 0xFFFF, (1 << 31) - 1
+_PLAIN = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
+_MOST_MM = 1e6
 
 
-def instance(header: dict[str, Any], path: Path, sha256: str, limits: Limits) -> Instance:
-    """The record of one file from the child's answer to "inspect".
+def instance(
+    header: dict[str, Any], path: Path, sha256: str, limits: Limits, payload: bytes | bytearray = b""
+) -> Instance:
+    """The record of one file from the child's answer to "inspect"; the payload are the planes of its frames.
 
     Raises
     ------
@@ -66,11 +73,32 @@ def instance(header: dict[str, Any], path: Path, sha256: str, limits: Limits) ->
         laterality=_text(header["laterality"]),
         patient_id=_text(header["patient_id"]),
         instance_number=None if number is None else _whole(number, -_INT - 1, _INT),
+        planes=_planes(header, payload, common["frames"]),
+        attributes=_attributes(header["attributes"]),
     )
 
 
+def _planes(header: dict[str, Any], payload: bytes | bytearray, frames: int) -> tuple[float, ...]:
+    if not payload:
+        return ()
+    found = array(header, payload, "<f8", (frames, multiframe.NUMBERS))
+    if not np.isfinite(found).all() or not (found[:, 9:11] > 0).all():
+        raise ValueError("planes")
+    return tuple(found.ravel().tolist())
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("attributes")
+    return json_model.check(value, deepest=1, text=_PLAIN)
+
+
 def array(
-    header: dict[str, Any], payload: bytearray, dtype: str, shape: tuple[int, int] | None, longest_px: int = 0
+    header: dict[str, Any],
+    payload: bytes | bytearray,
+    dtype: str,
+    shape: tuple[int, int] | None,
+    longest_px: int = 0,
 ) -> np.ndarray:
     """The pixels of an answer, writable, without a copy.
 
@@ -93,6 +121,66 @@ def array(
     if not fits or header["dtype"] != dtype or math.prod(got) * np.dtype(dtype).itemsize != len(payload):
         raise ValueError("array")
     return np.frombuffer(payload, dtype).reshape(got)
+
+
+def picture(header: dict[str, Any], payload: bytearray, longest_px: int) -> np.ndarray:
+    """A picture of 8 bits, (h, w) or (h, w, 3), the longer side at most `longest_px`; errors as in `array`."""
+    if len(header["shape"]) == 3:
+        return array(header, payload, "|u1", None, longest_px)
+    height, width = (_whole(side, 1, longest_px) for side in header["shape"])
+    return array(header, payload, "|u1", (height, width))
+
+
+def transfer_syntax(header: dict[str, Any]) -> str:
+    """The transfer syntax of a frame; ValueError, TypeError, KeyError for anything else."""
+    found = _uid(header["transfer_syntax_uid"])
+    if not found:
+        raise ValueError("transfer syntax")
+    return found
+
+
+def model(payload: bytearray) -> dict[str, Any]:
+    """A header in the DICOM JSON Model; ValueError, TypeError, KeyError for anything else."""
+    return json_model.check(wire.mapping(payload))
+
+
+def references(payload: bytearray) -> References:
+    """What an object points to; ValueError, TypeError, KeyError for anything else."""
+    found = wire.mapping(payload)
+    places, segments, skipped = found["places"], found["segments"], found["skipped"]
+    if type(found["own"]) is not bool or max(len(places), len(segments), len(skipped)) > MOST:
+        raise ValueError("references")
+    result = References(
+        found["own"],
+        tuple(_reference(place) for place in places),
+        tuple(_reference(place) for place in segments),
+        tuple(_text(one) for one in skipped),
+    )
+    if any(place.center_mm is None and not (place.sop_instance_uid and place.center_px) for place in result):
+        raise ValueError("place")
+    return result
+
+
+def _reference(place: dict[str, Any]) -> Reference:
+    if len(place["sop_instance_uids"]) > MOST_IMAGES:
+        raise ValueError("sop_instance_uids")
+    centre_px = _numbers(place["center_px"], 2)
+    return Reference(
+        id=_text(place["id"]),
+        label=_text(place["label"]),
+        tracking_uid=_uid(place["tracking_uid"]),
+        series_uid=_uid(place["series_uid"]),
+        frame_of_reference_uid=_uid(place["frame_of_reference_uid"]),
+        sop_instance_uids=tuple(_uid(uid) for uid in place["sop_instance_uids"]),
+        center_mm=_numbers(place["center_mm"], 3),
+        sop_instance_uid=_uid(place["sop_instance_uid"]),
+        frame=_whole(place["frame"], 0, _INT),
+        center_px=centre_px,
+        diameter_mm=_length(place["diameter_mm"]),
+        diameter_px=_length(place["diameter_px"]),
+        segmentation_uid=_uid(place["segmentation_uid"]),
+        segment=_whole(place["segment"], 0, _DICOM_SIDE),
+    )
 
 
 def message(header: dict[str, Any]) -> str:
@@ -126,3 +214,12 @@ def _numbers(value: Any, count: int) -> Any:
     if len(result) != count or not all(math.isfinite(part) for part in result):
         raise ValueError("numbers")
     return result
+
+
+def _length(value: Any) -> float | None:
+    if value is None:
+        return None
+    found = float(value)
+    if not 0 < found <= _MOST_MM:
+        raise ValueError("length")
+    return found

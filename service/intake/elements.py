@@ -9,7 +9,7 @@ from typing import Any
 
 from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 
 from service.errors import InputError
 from service.intake.damage import reading
@@ -21,8 +21,13 @@ _CORRECT = "correct the header and send it again"
 @cache
 def label(keyword: str) -> str:
     """Name and tag of an element as the standard writes them."""
-    tag = Tag(keyword)
-    return f"{dictionary_description(tag)} ({tag.group:04X},{tag.element:04X})"
+    number = tag(keyword)
+    return f"{dictionary_description(number)} ({number.group:04X},{number.element:04X})"
+
+
+def tag(keyword: str) -> BaseTag:
+    """Tag of a keyword of the dictionary."""
+    return Tag(keyword)
 
 
 def value(ds: Dataset, keyword: str) -> Any:

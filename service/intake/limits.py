@@ -26,9 +26,12 @@ class Limits:
     """Largest inflated data set in the deflated transfer syntax."""
     header_bytes: int = 16 << 20
     """Largest metadata element or metadata block before the pixels."""
+    bulk_bytes: int = 256 << 20
+    """Largest single value that is handed over as it is: native pixels of all frames, an encapsulated document."""
     child_memory_bytes: int = 512 << 20
     """Private memory of one child process (RLIMIT_DATA); about 75 MiB of it are Python, numpy and the decoders."""
     seconds: float = 20.0
     """Wall clock of one header or one decoded image."""
     expand_seconds: float = 120.0
+    """Wall clock of one ZIP, or of one instance that is transcoded or searched for places."""
     start_seconds: float = 60.0

@@ -1,104 +1,195 @@
-"""Pixels of one DICOM frame, decoded by the plugin that serves its transfer syntax best. Runs in the child only."""
+"""Pixels of a DICOM frame as the service looks at them: Hounsfield units, photographs, pictures. Runs in the child only."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
-from pydicom import uid
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
+from pydicom.tag import Tag
 
-from service.errors import InputError, OutOfContract, TooLarge
-from service.intake import codestream, dicom, elements, photograph
+from service.errors import OutOfContract, TooLarge
+from service.intake import dicom, elements, frames, functional_groups, photograph
 from service.intake.damage import reading
 from service.intake.limits import Limits
 
-_PLUGINS = {
-    uid.JPEGBaseline8Bit: "pillow",
-    uid.JPEGLossless: "gdcm",
-    uid.JPEGLosslessSV1: "gdcm",
-    uid.JPEGLSLossless: "pyjpegls",
-    uid.JPEGLSNearLossless: "pyjpegls",
-    uid.JPEG2000Lossless: "pylibjpeg",
-    uid.JPEG2000: "pylibjpeg",
-    uid.HTJ2KLossless: "pylibjpeg",
-    uid.HTJ2KLosslessRPCL: "pylibjpeg",
-    uid.HTJ2K: "pylibjpeg",
-    uid.RLELossless: "pylibjpeg",
-}
-"""GDCM only for what nothing else reads: lossless JPEG here, and JPEG of 12 bits in `_wide_jpeg`."""
-
-_JPEG_2000 = frozenset({uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K})
-_LOSSY_JPEG = frozenset({uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, dicom.SPECTRAL_SELECTION, dicom.FULL_PROGRESSION})
-_JPEG_2000_BYTES_A_SAMPLE = 10
-"""Working memory of OpenJPEG: two int32 planes and the result; measured 9."""
-
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR", "MONOCHROME1", "MONOCHROME2")
+_GROUPS = [Tag(0x52009229), Tag(0x52009230)]
+_PICTURE_TAGS = [
+    *dicom.tags([*dicom.IMAGE_KEYWORDS, "WindowCenter", "WindowWidth", "VOILUTFunction"]),
+    *_GROUPS,
+]
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One frame, still encoded, with what its header says about it (PS3.3 C.7.6.3)."""
-
-    rows: int
-    columns: int
-    samples: int
-    photometric: str
-    planar: int
-    bits_allocated: int
-    bits_stored: int
-    signed: int
-    syntax: uid.UID
-    element: bytes
-    """Value of Pixel Data: the samples, or the encapsulated fragments."""
-
-    @property
-    def where(self) -> str:
-        return f"its pixels in {dicom.syntax_name(self.syntax)} are damaged or incomplete and cannot be decoded; send it again"
-
-
-def hounsfield(stream: BinaryIO, limits: Limits) -> np.ndarray:
+def hounsfield(stream: BinaryIO, number: int, rescale: tuple[float, float] | None, limits: Limits) -> np.ndarray:
     """Grey slice with Rescale Slope and Intercept applied, float32 (rows, columns); PS3.3 C.11.1.
+
+    Parameters
+    ----------
+    stream : binary stream
+    number : int
+        Of the frame, 1-based; 0 for an instance that must have a single one.
+    rescale : (slope, intercept), optional
+        Of that frame, as `functional_groups.planes` found it; with number 0 the header's own is used.
+    limits : Limits
 
     Raises
     ------
     OutOfContract
-        No pixels, colour, several frames.
+        No pixels, colour, several frames and none named, no such frame.
     InputError, TooLarge
         Damaged, or more than `limits` allows.
     """
-    ds, frame = _read(stream, limits)
+    source = dicom.recent.read(stream, limits)
+    if not number:
+        _refuse_several(source.dataset)
+        rescale = _rescale(source.dataset)
+    frame = frames.read(source, number or 1)
     if frame.samples != 1 or not frame.photometric.startswith("MONOCHROME"):
         raise OutOfContract("its pixels are in colour; a grey CT slice is needed")
-    if frame.rows * frame.columns > limits.slice_pixels:
-        raise TooLarge(
-            f"it has {frame.columns} x {frame.rows} px; at most {limits.slice_pixels} are accepted for a slice"
-        )
-    slope, intercept = elements.numbers(ds, "RescaleSlope", 1), elements.numbers(ds, "RescaleIntercept", 1)
-    values = _decode(frame, limits).astype(np.float32)
-    if slope:
-        values *= np.float32(slope[0])
-        values += np.float32(intercept[0] if intercept else 0)
-    return values
+    _refuse_large(frame, limits)
+    return _rescaled(frame, rescale, limits)
 
 
 def rgb(stream: BinaryIO, longest_px: int, limits: Limits) -> np.ndarray:
     """A photograph as uint8 RGB, shape (h, w, 3), the longer side at most `longest_px`; more than 8 bits are scaled down."""
-    ds, frame = _read(stream, limits)
-    if frame.photometric not in _COLOURS:
+    source = dicom.read(stream, limits)
+    _refuse_several(source.dataset)
+    return _rgb(source.dataset, frames.read(source, 1), longest_px, limits)
+
+
+def rendered(
+    stream: BinaryIO, number: int, window: tuple[float, float] | None, longest_px: int, limits: Limits
+) -> np.ndarray:
+    """A frame of any image as a picture of 8 bits (PS3.18 8.3.5, 10.4.1.1.3).
+
+    Grey values are rescaled and windowed: by `window`, else by the first Window Center and Width of the header, else from
+    the frame's lowest to its highest value; MONOCHROME1 is shown inverted. A binary segmentation is black and white.
+
+    Parameters
+    ----------
+    stream : binary stream
+    number : int
+        Of the frame, 1-based.
+    window : (center, width), optional
+        In rescaled units.
+    longest_px : int
+        The longer side of the picture is at most this.
+    limits : Limits
+
+    Returns
+    -------
+    ndarray, uint8, shape (h, w) or (h, w, 3)
+
+    Raises
+    ------
+    OutOfContract
+        No pixels, no such frame.
+    InputError, TooLarge
+        Damaged, or more than `limits` allows.
+    """
+    source = dicom.read(stream, limits, _PICTURE_TAGS)
+    ds, frame = source.dataset, frames.read(source, number)
+    if frame.samples == 3 or not frame.photometric.startswith("MONOCHROME"):
+        return _rgb(ds, frame, longest_px, limits)
+    _refuse_large(frame, limits)
+    if frame.bits_allocated == 1:
+        grey = np.where(frames.values(frame, limits) > 0, np.uint8(255), np.uint8(0))
+    else:
+        of_frame = _of_frame(ds, number, "PixelValueTransformationSequence", "RescaleSlope", "RescaleIntercept")
+        values = _rescaled(frame, of_frame or _rescale(ds), limits)
+        grey = _windowed(values, window, "LINEAR") if window else _windowed(values, _window(ds, number), _function(ds))
+    if frame.photometric == "MONOCHROME1":
+        grey = 255 - grey
+    return np.asarray(
+        photograph.shrink(frame.columns, frame.rows, longest_px, lambda top, end: Image.fromarray(grey[top:end]))
+    )
+
+
+def _refuse_several(ds: Dataset) -> None:
+    count = elements.whole(ds, "NumberOfFrames", 1)
+    if count != 1:
+        raise OutOfContract(f"it has {count} frames; send single-frame instances")
+
+
+def _refuse_large(frame: frames.Frame, limits: Limits) -> None:
+    if frame.rows * frame.columns > limits.slice_pixels:
+        raise TooLarge(
+            f"it has {frame.columns} x {frame.rows} px; at most {limits.slice_pixels} are accepted for a slice"
+        )
+
+
+def _rescale(ds: Dataset) -> tuple[float, float] | None:
+    slope, intercept = elements.numbers(ds, "RescaleSlope", 1), elements.numbers(ds, "RescaleIntercept", 1)
+    return (slope[0], intercept[0] if intercept else 0.0) if slope else None
+
+
+def _rescaled(frame: frames.Frame, rescale: tuple[float, float] | None, limits: Limits) -> np.ndarray:
+    """Grey values, float32, in the units of the rescale; as stored where there is none."""
+    values = frames.values(frame, limits).astype(np.float32)
+    if rescale:
+        values *= np.float32(rescale[0])
+        values += np.float32(rescale[1])
+    return values
+
+
+def _of_frame(ds: Dataset, number: int, sequence: str, first: str, second: str) -> tuple[float, float] | None:
+    """Two numbers of a frame's functional groups; None where they are not both there."""
+    if not number or not any(tag in ds for tag in _GROUPS):
+        return None
+    with reading("its functional groups (5200,9230) are damaged; export it again"):
+        shared, items = functional_groups.groups(ds)
+        item = items[number - 1] if number <= len(items) else Dataset()
+        found = [functional_groups.value(item, shared, sequence, keyword) for keyword in (first, second)]
+        firsts = [part[0] if hasattr(part, "append") and part else part for part in found]
+        return None if any(part in (None, "", []) for part in firsts) else (float(firsts[0]), float(firsts[1]))
+
+
+def _window(ds: Dataset, number: int) -> tuple[float, float] | None:
+    """The first window of a frame or of the header; None where there is none that can be drawn."""
+    found = _of_frame(ds, number, "FrameVOILUTSequence", "WindowCenter", "WindowWidth")
+    if found is None:
+        parts = [elements.value(ds, keyword) for keyword in ("WindowCenter", "WindowWidth")]
+        try:
+            firsts = [float(part[0] if hasattr(part, "append") else part) for part in parts if part is not None]
+        except ValueError:
+            return None
+        found = (firsts[0], firsts[1]) if len(firsts) == 2 else None
+    return found if found and np.isfinite(found).all() and found[1] > 0 else None
+
+
+def _function(ds: Dataset) -> str:
+    return elements.text(ds, "VOILUTFunction") or "LINEAR"
+
+
+def _windowed(values: np.ndarray, window: tuple[float, float] | None, function: str) -> np.ndarray:
+    """VOI LUT Function of PS3.3 C.11.2.1.2 to 0 ... 255: LINEAR, LINEAR_EXACT or SIGMOID; what is no number is black.
+
+    Without a window: from the lowest to the highest value.
+    """
+    if window is None:
+        finite = values[np.isfinite(values)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+        shown = (values - low) / max(high - low, float(np.finfo(np.float32).tiny)) * 255
+    elif function == "SIGMOID":
+        shown = 255 / (1 + np.exp(np.clip(-4 * (values - window[0]) / window[1], -80, 80)))
+    elif function == "LINEAR_EXACT" or window[1] <= 1:
+        shown = ((values - window[0]) / window[1] + 0.5) * 255
+    else:
+        shown = ((values - (window[0] - 0.5)) / (window[1] - 1) + 0.5) * 255
+    return np.asarray(np.rint(np.clip(np.nan_to_num(shown, nan=0, posinf=255, neginf=0), 0, 255)).astype(np.uint8))
+
+
+def _rgb(ds: Dataset, frame: frames.Frame, longest_px: int, limits: Limits) -> np.ndarray:
+    if frame.photometric not in _COLOURS or frame.floating:
         allowed = ", ".join(_COLOURS)
         raise OutOfContract(f"{elements.label('PhotometricInterpretation')} is not one of {allowed}; export it as RGB")
-    if frame.syntax in _LOSSY_JPEG and frame.samples == 3:
-        encoded, size = _encoded(frame)
-        if size.bits == 8:
-            return photograph.dicom_jpeg(io.BytesIO(encoded), frame.photometric, longest_px, limits)
-    values, bits = _decode(frame, limits), frame.bits_stored
+    if frame.syntax in frames.LOSSY_JPEG and frame.samples == 3 and frames.encoded_size(frame).bits == 8:
+        return photograph.dicom_jpeg(io.BytesIO(frame.data), frame.photometric, longest_px, limits)
+    values, bits = frames.values(frame, limits), frame.bits_stored
 
     def strip(top: int, end: int) -> Image.Image:
         part, depth = values[top:end], bits
@@ -112,113 +203,3 @@ def rgb(stream: BinaryIO, longest_px: int, limits: Limits) -> np.ndarray:
 
     with reading("its colours cannot be read: its palette is damaged; export it as RGB"):
         return np.asarray(photograph.shrink(frame.columns, frame.rows, longest_px, strip))
-
-
-def _read(stream: BinaryIO, limits: Limits) -> tuple[Dataset, Frame]:
-    """Header and encoded pixels of a single-frame instance."""
-    source = dicom.read(stream, limits)
-    ds, pixels, syntax = source.dataset, source.pixels, source.transfer_syntax
-    if pixels is None:
-        raise OutOfContract("it has no Pixel Data (7FE0,0010): there is no image in it; send the image itself")
-    frames = elements.whole(ds, "NumberOfFrames", 1)
-    if frames != 1:
-        raise OutOfContract(f"it has {frames} frames; send single-frame instances")
-    allocated, stored = elements.whole(ds, "BitsAllocated"), elements.whole(ds, "BitsStored")
-    high = elements.whole(ds, "HighBit", stored - 1)
-    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated or high != stored - 1:
-        raise OutOfContract(
-            f"its samples have {stored} of {allocated} bits, the highest being number {high}; 8, 16 or 32 bits, filled "
-            "from the lowest (PS3.5 8.1.1), are read: export it again"
-        )
-    source.stream.seek(pixels.offset)
-    frame = Frame(
-        rows=elements.whole(ds, "Rows"),
-        columns=elements.whole(ds, "Columns"),
-        samples=elements.whole(ds, "SamplesPerPixel", 1),
-        photometric=elements.text(ds, "PhotometricInterpretation"),
-        planar=elements.whole(ds, "PlanarConfiguration"),
-        bits_allocated=allocated,
-        bits_stored=stored,
-        signed=elements.whole(ds, "PixelRepresentation"),
-        syntax=syntax,
-        element=source.stream.read(pixels.length),
-    )
-    return ds, frame
-
-
-def _encoded(frame: Frame) -> tuple[bytes, codestream.Frame]:
-    """The compressed frame, its fragments joined, and its own size, which must be the header's: decoders allocate by it."""
-    with reading(frame.where):
-        found = list(generate_frames(frame.element, number_of_frames=1))
-    if len(found) != 1 or not found[0]:
-        raise InputError(frame.where)
-    size = codestream.jpeg_2000(found[0]) if frame.syntax in _JPEG_2000 else codestream.jpeg(found[0])
-    if (size.rows, size.columns, size.samples) != (
-        frame.rows,
-        frame.columns,
-        frame.samples,
-    ) or size.bits > frame.bits_allocated:
-        raise InputError(
-            f"its compressed frame has {size.columns} x {size.rows} px, {size.samples} sample(s) of {size.bits} bits; its "
-            f"header says {frame.columns} x {frame.rows} px, {frame.samples} sample(s), {frame.bits_allocated} bits"
-        )
-    return found[0], size
-
-
-def _decode(frame: Frame, limits: Limits) -> np.ndarray:
-    """Integers of any width, shape (rows, columns) or (rows, columns, 3) as RGB."""
-    syntax, allocated, stored = frame.syntax, frame.bits_allocated, frame.bits_stored
-    if syntax not in dicom.NATIVE and syntax != uid.RLELossless:
-        encoded, size = _encoded(frame)
-        needed = _JPEG_2000_BYTES_A_SAMPLE * frame.rows * frame.columns * frame.samples
-        if syntax in _JPEG_2000 and needed > limits.child_memory_bytes * 3 // 4:
-            raise TooLarge(
-                f"{frame.columns} x {frame.rows} px are too many to decode as JPEG 2000; export it as JPEG or uncompressed"
-            )
-        if syntax in _LOSSY_JPEG:
-            if size.bits > 8:
-                return _wide_jpeg(frame, encoded)
-            syntax, allocated, stored = uid.JPEGBaseline8Bit, 8, 8
-    options: dict[str, Any] = {
-        "rows": frame.rows,
-        "columns": frame.columns,
-        "number_of_frames": 1,
-        "samples_per_pixel": frame.samples,
-        "photometric_interpretation": frame.photometric,
-        "planar_configuration": frame.planar,
-        "pixel_representation": frame.signed,
-        "bits_allocated": allocated,
-        "bits_stored": stored,
-        "pixel_keyword": "PixelData",
-        "view_only": True,
-        "pixel_vr": "OB" if allocated == 8 else "OW",
-    }
-    with reading(frame.where):
-        decoder = get_decoder(syntax)
-        values, _ = decoder.as_array(frame.element, index=0, decoding_plugin=_PLUGINS.get(syntax, ""), **options)
-    return values
-
-
-def _wide_jpeg(frame: Frame, encoded: bytes) -> np.ndarray:
-    """A lossy JPEG of 12 bits (T.81 processes 4, 8 and 12), which GDCM decodes though pydicom's plugin refuses it."""
-    import gdcm  # loaded only where it is needed
-
-    if frame.samples != 1:
-        raise OutOfContract("it is a JPEG in colour with 12 bits; export it with 8 bits")
-    with reading(frame.where):
-        fragment = gdcm.Fragment()
-        fragment.SetByteStringValue(encoded)
-        fragments = gdcm.SequenceOfFragments.New()
-        fragments.AddFragment(fragment)
-        element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-        element.SetValue(fragments.__ref__())
-        image = gdcm.Image()
-        image.SetNumberOfDimensions(2)
-        image.SetDimensions((frame.columns, frame.rows, 1))
-        image.SetDataElement(element)
-        monochrome = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2")
-        image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(monochrome))
-        image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str.__str__(frame.syntax))))
-        image.SetPixelFormat(gdcm.PixelFormat(1, 16, 12, 11, 0))
-        data = image.GetBuffer().encode("utf-8", "surrogateescape")
-        return np.frombuffer(data, "<u2").reshape(frame.rows, frame.columns)

@@ -1,48 +1,46 @@
-"""A pool of limited child processes that do all parsing of foreign bytes; this side trusts nothing they answer."""
+"""Everything that is done with foreign files, by limited child processes; this side trusts nothing they answer."""
 
 from __future__ import annotations
 
 import hashlib
-import queue
 import shutil
 import stat
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from service import errors
-from service.intake import answers
-from service.intake.child import Child, ChildFailed
+from service.intake import answers, json_model
 from service.intake.limits import Limits
 from service.intake.media import is_archive
+from service.intake.pool import Pool, garbled
+from service.intake.references import Reference, References
 from service.records import Instance
 
-__all__ = ["Limits", "Sandbox", "is_archive"]
+__all__ = ["Limits", "Reference", "References", "Sandbox", "is_archive"]
 
-_ERRORS = {
-    kind.__name__: kind
-    for kind in (errors.InputError, errors.TooLarge, errors.UnknownMedia, errors.OutOfContract, errors.NoSpace)
-}
-_FAILURES = {
-    "died": "the decoder crashed on it",
-    "too slow": "it took longer than {seconds:g} s to read",
-    "garbled": "the decoder gave no usable answer on it",
-}
+T = TypeVar("T")
+
 _PROBLEMS = 10
 """Unreadable files after which `Sandbox.inspect` stops looking."""
-
-
+_PLANES_BYTES = 4096 * 14 * 8
+_REFERENCES_BYTES = 1 << 20
 LARGE_PIXELS = 16_000_000
 """Larger images are decoded one at a time, so that all children together stay below 1 GB."""
 
 
 class Sandbox:
     """Reads foreign files in child processes. Thread-safe; a context manager.
+
+    Every method that takes an instance raises InputError or a subclass: OutOfContract for what the instance does not have,
+    TooLarge, UnknownMedia for a transfer syntax that is not read, InputError for damage.
 
     Parameters
     ----------
@@ -55,13 +53,9 @@ class Sandbox:
 
     def __init__(self, spool: Path, limits: Limits | None = None, workers: int = 2) -> None:
         spool.mkdir(parents=True, exist_ok=True)
-        self._spool, self.limits, self._workers = spool.resolve(), limits or Limits(), workers
-        self._closed = False
-        self._large = threading.Lock()
-        self._idle: queue.SimpleQueue[Child | None] = queue.SimpleQueue()
-        for _ in range(workers):
-            self._idle.put(None)
-        threading.Thread(target=self._warm, name="sandbox-warm", daemon=True).start()
+        self._spool, self.limits = spool.resolve(), limits or Limits()
+        self._large, self._workers = threading.Lock(), workers
+        self._pool = Pool(self.limits, workers)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -71,13 +65,7 @@ class Sandbox:
 
     def close(self) -> None:
         """End the children; waits for those at work. Later calls on the sandbox are refused."""
-        if self._closed:
-            return
-        self._closed = True
-        for _ in range(self._workers):
-            child = self._idle.get()
-            if child is not None:
-                child.kill()
+        self._pool.close()
 
     def expand(self, archive: Path) -> list[Path]:
         """Unpack a ZIP into a new folder below the spool, with generated names.
@@ -95,7 +83,7 @@ class Sandbox:
         folder = self._spool / uuid.uuid4().hex
         folder.mkdir(mode=0o700)
         try:
-            header, _ = self._ask(
+            header, _ = self._pool.ask(
                 {"op": "expand", "path": str(archive.resolve()), "folder": str(folder)},
                 "the ZIP",
                 seconds=self.limits.expand_seconds,
@@ -104,7 +92,7 @@ class Sandbox:
             names = [f"{number:05d}" for number in range(1, count + 1)] if type(count) is int else []
             written = sorted(folder.iterdir())
             if not names or [path.name for path in written] != names or not all(_is_plain(path) for path in written):
-                raise _garbled("the ZIP")
+                raise garbled("the ZIP")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -139,25 +127,134 @@ class Sandbox:
     def hounsfield(self, instance: Instance) -> np.ndarray:
         """Pixels of a CT slice in Hounsfield units (stored values where the header has no rescale), float32 (rows, columns).
 
-        Raises
-        ------
-        OutOfContract
-            No pixels, colour, several frames, not DICOM.
-        InputError, TooLarge, UnknownMedia
-            Damaged, too large, or in a transfer syntax that is not read.
+        Of an enhanced CT one frame, as `multiframe.frames` makes them.
         """
-        return self._pixels(
-            {"op": "hounsfield"}, instance, "<f4", 4 * self.limits.slice_pixels, (instance.rows, instance.columns)
+        shape, limit = (instance.rows, instance.columns), 4 * self.limits.slice_pixels
+        return self._ask(
+            {"op": "hounsfield", "frame": instance.frame, "rescale": instance.rescale},
+            instance,
+            limit,
+            lambda header, payload: answers.array(header, payload, "<f4", shape),
         )
 
     def photograph(self, instance: Instance, longest_px: int = 2048) -> np.ndarray:
-        """A photograph as uint8 RGB (h, w, 3), upright, the longer side at most `longest_px`; errors as in `hounsfield`."""
-        return self._pixels({"op": "photograph", "longest_px": longest_px}, instance, "|u1", 3 * longest_px**2, None)
+        """A photograph as uint8 RGB (h, w, 3), upright, the longer side at most `longest_px`."""
+        return self._ask(
+            {"op": "photograph", "longest_px": longest_px},
+            instance,
+            3 * longest_px**2,
+            lambda header, payload: answers.array(header, payload, "|u1", None, longest_px),
+        )
 
     def grey(self, instance: Instance) -> np.ndarray:
-        """A grey PNG, TIFF or JPEG of 8 or 16 bits as float32 (rows, columns); errors as in `hounsfield`."""
-        return self._pixels(
-            {"op": "grey"}, instance, "<f4", 4 * self.limits.slice_pixels, (instance.rows, instance.columns)
+        """A grey PNG, TIFF or JPEG of 8 or 16 bits as float32 (rows, columns)."""
+        shape, limit = (instance.rows, instance.columns), 4 * self.limits.slice_pixels
+        return self._ask(
+            {"op": "grey"}, instance, limit, lambda header, payload: answers.array(header, payload, "<f4", shape)
+        )
+
+    def rendered(
+        self,
+        instance: Instance,
+        number: int = 1,
+        window: tuple[float, float] | None = None,
+        longest_px: int = 4096,
+    ) -> np.ndarray:
+        """A frame of any DICOM image as a picture, uint8 (h, w) or (h, w, 3), the longer side at most `longest_px`.
+
+        Parameters
+        ----------
+        instance : Instance
+        number : int
+            Of the frame, 1-based.
+        window : (center, width), optional
+            In rescaled units; without it the header's first window, or else the frame's lowest to highest value.
+        longest_px : int
+        """
+        return self._ask(
+            {"op": "rendered", "frame": number, "window": window, "longest_px": longest_px},
+            instance,
+            3 * longest_px**2,
+            lambda header, payload: answers.picture(header, payload, longest_px),
+        )
+
+    def metadata(self, instance: Instance) -> dict[str, Any]:
+        """The whole header in the DICOM JSON Model (PS3.18 annex F), as WADO-RS gives metadata.
+
+        Values of more than 1024 bytes and the pixels are {"vr", "BulkDataURI": "bulkdata/<path>"}, relative to the
+        instance's URI; `bulk` takes the path.
+        """
+        return self._ask(
+            {"op": "metadata"}, instance, self.limits.header_bytes, lambda header, payload: answers.model(payload)
+        )
+
+    def header(self, instance: Instance) -> Dataset:
+        """The whole header without its bulk values, as a data set; nothing in it was validated against its VR."""
+        return json_model.dataset(self.metadata(instance))
+
+    def headers(self, instances: Sequence[Instance]) -> tuple[Dataset, ...]:
+        """`header` of each, in order; frames of one file share theirs."""
+        files = {instance.sha256: instance for instance in instances}
+        with ThreadPoolExecutor(self._workers) as threads:
+            found = dict(zip(files, threads.map(self.header, files.values()), strict=True))
+        return tuple(found[instance.sha256] for instance in instances)
+
+    def frame(self, instance: Instance, number: int = 1, decoded: bool = True) -> tuple[bytearray, str]:
+        """The bytes of a frame and their transfer syntax (PS3.18 10.4.1.1.6).
+
+        Parameters
+        ----------
+        instance : Instance
+        number : int
+            1-based.
+        decoded : bool
+            Uncompressed in little endian, whatever is stored: colour that was compressed as RGB by pixel. Else as stored;
+            native pixels are in little endian either way, and frames of 1 bit a pixel begin at the lowest bit of a byte.
+        """
+        return self._ask(
+            {"op": "frame", "frame": number, "decoded": decoded},
+            instance,
+            2 * self.limits.frame_bytes,
+            lambda header, payload: (payload, answers.transfer_syntax(header)),
+        )
+
+    def bulk(self, instance: Instance, element: str) -> bytearray:
+        """A bulk value in little endian, by the path after ``bulkdata/`` in the metadata.
+
+        OutOfContract where there is none, and for compressed pixels, whose frames must be asked for.
+        """
+        return self._ask(
+            {"op": "bulk", "element": element[:400]},
+            instance,
+            self.limits.bulk_bytes,
+            lambda header, payload: payload,
+        )
+
+    def transcode(self, instance: Instance, target: Path) -> None:
+        """Write the instance to a new file in Explicit VR Little Endian (PS3.10), which every DICOMweb client takes."""
+        try:
+            self._ask(
+                {"op": "transcode", "target": str(target.resolve())},
+                instance,
+                0,
+                lambda header, payload: _check_written(header, target),
+                seconds=self.limits.expand_seconds,
+            )
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+
+    def references(self, instance: Instance) -> References:
+        """Places in a series that a structured report, a segmentation or a structure set points to.
+
+        OutOfContract for an object of another kind.
+        """
+        return self._ask(
+            {"op": "references"},
+            instance,
+            _REFERENCES_BYTES,
+            lambda header, payload: answers.references(payload),
+            seconds=self.limits.expand_seconds,
         )
 
     def _inspect(self, path: Path, where: str) -> Instance:
@@ -166,80 +263,37 @@ class Sandbox:
             raise errors.TooLarge(f"{where}: it has {size} bytes; at most {self.limits.file_bytes} are accepted")
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        header, _ = self._ask({"op": "inspect", "path": str(path)}, where)
+        header, payload = self._pool.ask({"op": "inspect", "path": str(path)}, where, payload_limit=_PLANES_BYTES)
         try:
-            return answers.instance(header, path, sha256, self.limits)
+            return answers.instance(header, path, sha256, self.limits, payload)
         except (TypeError, ValueError, KeyError) as error:
-            raise _garbled(where) from error
+            raise garbled(where) from error
 
-    def _pixels(
-        self, request: dict[str, Any], instance: Instance, dtype: str, limit: int, shape: tuple[int, int] | None
-    ) -> np.ndarray:
+    def _ask(
+        self,
+        request: dict[str, Any],
+        instance: Instance,
+        limit: int,
+        check: Callable[[dict[str, Any], bytearray], T],
+        seconds: float = 0,
+    ) -> T:
+        """A request about one instance, and its answer as `check` makes it or refuses it."""
         where = f"instance {instance.sop_instance_uid}"
         failed = where + (f" in transfer syntax {instance.transfer_syntax_uid}" if instance.transfer_syntax_uid else "")
         large = instance.rows * instance.columns > LARGE_PIXELS
         with self._large if large else nullcontext():
-            header, payload = self._ask(
-                {**request, "path": str(instance.path)}, where, failed=failed, payload_limit=limit
+            header, payload = self._pool.ask(
+                {**request, "path": str(instance.path)}, where, failed=failed, seconds=seconds, payload_limit=limit
             )
         try:
-            return answers.array(header, payload, dtype, shape, request.get("longest_px", 0))
-        except (TypeError, ValueError, KeyError) as error:
-            raise _garbled(where) from error
-
-    def _ask(
-        self, request: dict[str, Any], where: str, *, failed: str = "", seconds: float = 0, payload_limit: int = 0
-    ) -> tuple[dict[str, Any], bytearray]:
-        """One request to any child; its error answers and its failures become errors that name `where`."""
-        seconds = seconds or self.limits.seconds
-        with self._child() as child:
-            try:
-                header, payload = child.ask(request, seconds, payload_limit)
-            except ChildFailed as failure:
-                text = _FAILURES[failure.how].format(seconds=seconds)
-                raise errors.InputError(f"{failed or where}: {text}; export it again in another format") from failure
-        if "error" in header:
-            kind = _ERRORS.get(str(header["error"]), errors.InputError)
-            raise kind(f"{where}: {answers.message(header)}")
-        return header, payload
-
-    @contextmanager
-    def _child(self) -> Iterator[Child]:
-        """A child for one exchange; a dead one is replaced first."""
-        if self._closed:
-            raise RuntimeError("the sandbox is closed")
-        try:
-            child = self._idle.get(timeout=self.limits.expand_seconds)
-        except queue.Empty:
-            raise errors.Busy("all decoders are at work; try again later") from None
-        try:
-            if child is not None and not child.alive:
-                child.kill()  # gives its pipes back
-                child = None
-            child = child or self._start()
-            yield child
-        finally:
-            self._idle.put(child if child is not None and child.alive else None)
-
-    def _start(self) -> Child:
-        try:
-            return Child(self.limits)
-        except (ChildFailed, OSError) as error:
-            raise errors.Busy("the decoder cannot be started now; try again later") from error
-
-    def _warm(self) -> None:
-        for _ in range(self._workers):
-            if self._closed:
-                return
-            try:
-                with self._child():
-                    pass
-            except (errors.Busy, RuntimeError):  # the first request will try again, and say so
-                return
+            return check(header, payload)
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise garbled(where) from error
 
 
-def _garbled(where: str) -> errors.InputError:
-    return errors.InputError(f"{where}: {_FAILURES['garbled']}; export it again in another format")
+def _check_written(header: dict[str, Any], target: Path) -> None:
+    if not _is_plain(target) or header["bytes"] != target.stat().st_size:
+        raise ValueError("file")
 
 
 def _is_plain(path: Path) -> bool:

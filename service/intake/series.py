@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from service.errors import OutOfContract
+from service.intake import multiframe
 from service.intake.stack import Stack, axes, position
 from service.records import Check, Instance
 
@@ -39,18 +40,19 @@ def group(instances: Sequence[Instance]) -> dict[str, list[Instance]]:
 def arrange(instances: Sequence[Instance]) -> Stack:
     """Put the slices of one series into their order in space.
 
-    What leaves a meaningful stack is done and reported as a check that warns: localisers, copies, single slices of another
-    geometry, gaps and gantry tilt.
+    An enhanced CT counts as its frames (`multiframe.frames`). What leaves a meaningful stack is done and reported as a check
+    that warns: localisers, copies, single slices of another geometry, gaps and gantry tilt.
 
     Raises
     ------
     OutOfContract
-        No slices; several series; several frames in one instance; no pixels, position, orientation or pixel spacing; no
-        geometry that most slices share; many slices at one position; positions that run along the plane.
+        No slices; several series; several frames without a plane for each; no pixels, position, orientation or pixel
+        spacing; no geometry that most slices share; many slices at one position; positions that run along the plane.
     """
     left_out: dict[str, str] = {}
     checks: list[Check] = []
-    kept = _without_localizers(instances, left_out, checks)
+    slices = [frame for instance in instances for frame in multiframe.frames(instance)]
+    kept = _without_localizers(slices, left_out, checks)
     _refuse_unusable(kept)
     kept = _without_repeated(kept)
     for rule in _AGREEMENTS:
@@ -82,9 +84,7 @@ def _without_localizers(instances: Sequence[Instance], left_out: dict[str, str],
             if count
             else "the series has no slices; send the slices"
         )
-    left_out.update(
-        {instance.sop_instance_uid: "it is a localiser" for instance in instances if "LOCALIZER" in instance.image_type}
-    )
+    left_out.update({instance.key: "it is a localiser" for instance in instances if "LOCALIZER" in instance.image_type})
     _check(checks, "localizer", count > 0, "no localisers", f"{count} localiser(s) left out", count, 0)
     return kept
 
@@ -94,8 +94,8 @@ def _refuse_unusable(instances: list[Instance]) -> None:
         raise OutOfContract("the slices belong to several series; send one series")
     needed: tuple[tuple[str, Callable[[Instance], bool]], ...] = (
         (
-            "is a multi-frame (enhanced) object, which is not read yet; send single-frame slices",
-            lambda i: i.frames == 1,
+            "has several frames and does not say where each of them lies (only an enhanced CT does); send single-frame slices",
+            lambda i: i.frames == 1 or i.frame > 0,
         ),
         ("has no Pixel Data (7FE0,0010)", lambda i: i.has_pixels and i.rows > 0 and i.columns > 0),
         ("has no Image Position (Patient) (0020,0032)", lambda i: i.position is not None),
@@ -122,7 +122,7 @@ def _without_repeated(instances: list[Instance]) -> list[Instance]:
     """The same file twice counts once; one UID with two contents is a contradiction."""
     found: dict[str, Instance] = {}
     for instance in instances:
-        other = found.setdefault(instance.sop_instance_uid, instance)
+        other = found.setdefault(instance.key, instance)
         if other.sha256 != instance.sha256:
             raise OutOfContract(
                 f"two different images carry the SOP Instance UID {instance.sop_instance_uid}; export the series again"
@@ -172,9 +172,7 @@ def _majority(
             text, [{"where": name, "message": text, "value": len(kept) / len(instances), "limit": LEAST_MAJORITY}]
         )
     chosen = {id(instance) for instance in kept}
-    left_out.update(
-        {i.sop_instance_uid: f"its {what} differs from most slices'" for i in instances if id(i) not in chosen}
-    )
+    left_out.update({i.key: f"its {what} differs from most slices'" for i in instances if id(i) not in chosen})
     _check(
         checks,
         name,
@@ -194,7 +192,9 @@ def _agree(one: tuple[float | str, ...], two: tuple[float | str, ...], tolerance
 
 def _in_order(instances: list[Instance]) -> list[Instance]:
     normal = axes(instances[0])[2]
-    return sorted(instances, key=lambda i: (float(normal @ position(i)), i.instance_number or 0, i.sop_instance_uid))
+    return sorted(
+        instances, key=lambda i: (float(normal @ position(i)), i.instance_number or 0, i.sop_instance_uid, i.frame)
+    )
 
 
 def _without_copies(instances: list[Instance], left_out: dict[str, str], checks: list[Check]) -> list[Instance]:
@@ -203,7 +203,7 @@ def _without_copies(instances: list[Instance], left_out: dict[str, str], checks:
     kept = instances[:1]
     for instance in instances[1:]:
         if abs(normal @ (position(instance) - position(kept[-1]))) < SAME_POSITION_MM:
-            left_out[instance.sop_instance_uid] = "another slice has the same position"
+            left_out[instance.key] = "another slice has the same position"
         else:
             kept.append(instance)
     count = len(instances) - len(kept)

@@ -33,7 +33,7 @@ class Stack:
         Median distance of neighbours; of a single slice its thickness, None where that is unknown.
     checks : tuple of Check
     left_out : dict
-        SOP Instance UID to the reason, for slices that are not part of the stack.
+        `Instance.key` to the reason, for slices that are not part of the stack.
     """
 
     instances: tuple[Instance, ...]
@@ -60,7 +60,7 @@ class Stack:
         if region.center_mm is not None:
             index, pixel = self._nearest(region.id, region.center_mm)
         elif region.sop_instance_uid is not None and region.center_px is not None:
-            index, pixel = self._index(region.id, region.sop_instance_uid), region.center_px
+            index, pixel = self._index(region, region.sop_instance_uid), region.center_px
         else:
             raise _outside(region.id, "has no centre: give center_mm, or sop_instance_uid and center_px", None, None)
         columns, rows = self.instances[index].columns, self.instances[index].rows
@@ -105,13 +105,18 @@ class Stack:
         known = [size for size in (self.slice_spacing_mm, self.instances[0].slice_thickness) if size is not None]
         return max(known) / 2 if known else UNKNOWN_HALF_THICKNESS_MM
 
-    def _index(self, name: str, uid: str) -> int:
-        for index, instance in enumerate(self.instances):
-            if instance.sop_instance_uid == uid:
+    def _index(self, region: Region, uid: str) -> int:
+        frames = {k: instance.frame for k, instance in enumerate(self.instances) if instance.sop_instance_uid == uid}
+        for index, frame in frames.items():
+            if frame in (0, region.frame) or (len(frames) == 1 and not region.frame):
                 return index
-        if uid in self.left_out:
-            raise _outside(name, f"its image was left out: {self.left_out[uid]}", uid, None)
-        raise _outside(name, "its image is not among those of the series; send it too, or name another", uid, None)
+        if frames:
+            text = f"its image has {len(frames)} frames in the stack; name one of them, or give center_mm"
+            raise _outside(region.id, text, region.frame or None, max(frames.values()))
+        reasons = [why for key, why in self.left_out.items() if key.partition("#")[0] == uid]
+        if reasons:
+            raise _outside(region.id, f"its image was left out: {reasons[0]}", uid, None)
+        raise _outside(region.id, "its image is not among those of the series; send it too, or name another", uid, None)
 
 
 def _outside(name: str, text: str, value: Any, limit: Any) -> OutOfContract:

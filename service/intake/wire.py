@@ -36,9 +36,17 @@ def lengths(prefix: bytes | bytearray, payload_limit: int) -> tuple[int, int]:
 
 def header(text: bytes | bytearray) -> dict[str, Any]:
     """The header as a mapping; ValueError for anything else."""
-    value = json.loads(text)
+    return mapping(text)
+
+
+def mapping(text: bytes | bytearray) -> dict[str, Any]:
+    """A JSON object; ValueError for anything else, however deep it is nested."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON is nested too deep") from None
     if not isinstance(value, dict):
-        raise ValueError("header is not an object")
+        raise ValueError("JSON is not an object")
     return value
 
 

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import os
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from service.errors import InputError, NoSpace, OutOfContract, TooLarge, UnknownMedia
-from service.intake import archive, dicom, media, photograph, pixels, wire
+from service.intake import (
+    archive,
+    frames,
+    inspection,
+    media,
+    metadata,
+    photograph,
+    pixels,
+    referencing,
+    transcoding,
+    wire,
+)
 from service.intake.limits import Limits
 
 _NOTHING = memoryview(b"")
+_LONG = frozenset({"expand", "transcode", "references"})
+"""Operations on many images at once."""
+
+Result = dict[str, Any] | np.ndarray | bytes | tuple[dict[str, Any], np.ndarray | bytes]
+"""An answer's header, its payload, or both."""
 _MAPPED_BYTES = 192 << 20
 """Address space beyond private memory: 90 MiB of libraries; a file that a decoder would map does not fit and is read."""
 
@@ -33,7 +51,7 @@ def main() -> None:
     confine(limits)
     _send(answers, {"ready": True})
     while (request := wire.receive(sys.stdin.buffer)) is not None:
-        allow(limits.expand_seconds if request["op"] == "expand" else limits.seconds)
+        allow(limits.expand_seconds if request["op"] in _LONG else limits.seconds)
         header, payload = answer(request, limits)
         _send(answers, header, payload)
         del payload  # before the next request: the pixels may be large
@@ -84,34 +102,76 @@ def answer(request: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], mem
             "error": InputError.__name__,
             "detail": "it is damaged or of an unusual variant and cannot be read; export it again",
         }, _NOTHING
-    if isinstance(result, np.ndarray):
-        array = np.ascontiguousarray(result)
-        return {"dtype": array.dtype.str, "shape": array.shape}, array.data.cast("B")
-    return result, _NOTHING
+    header, payload = result if isinstance(result, tuple) else ({}, result)
+    if isinstance(payload, np.ndarray):
+        array = np.ascontiguousarray(payload)
+        return {**header, "dtype": array.dtype.str, "shape": array.shape}, array.data.cast(
+            "B"
+        ) if array.size else _NOTHING
+    if isinstance(payload, bytes):
+        return header, memoryview(payload)
+    return payload, _NOTHING
 
 
-def _perform(request: dict[str, Any], limits: Limits) -> dict[str, Any] | np.ndarray:
+def _perform(request: dict[str, Any], limits: Limits) -> Result:
     path, operation = Path(request["path"]), request["op"]
     if operation == "expand":
         return {"files": archive.expand(path, Path(request["folder"]), limits)}
     with path.open("rb") as stream:
         kind = _kind(stream)
-        if operation == "inspect":
-            return dicom.inspect(stream, limits) if kind == "dicom" else photograph.inspect(stream, kind, limits)
-        if operation == "photograph":
-            longest = int(request["longest_px"])
-            return (
-                pixels.rgb(stream, longest, limits)
-                if kind == "dicom"
-                else photograph.photograph(stream, kind, longest, limits)
-            )
-        if operation == "hounsfield" and kind == "dicom":
-            return pixels.hounsfield(stream, limits)
-        if operation == "grey" and kind != "dicom":
-            return photograph.grey(stream, kind, limits)
-    raise OutOfContract(
-        "a CT slice is a DICOM instance, and a grey image is a PNG, TIFF or JPEG; this file is the other kind"
-    )
+        if kind == "dicom" and operation in _DICOM:
+            return _DICOM[operation](stream, request, limits)
+        if kind != "dicom" and operation in _PHOTOGRAPH:
+            return _PHOTOGRAPH[operation](stream, kind, request, limits)
+    if operation in ("hounsfield", "grey"):
+        raise OutOfContract(
+            "a CT slice is a DICOM instance, and a grey image is a PNG, TIFF or JPEG; this file is the other kind"
+        )
+    raise OutOfContract("it is no DICOM instance; send it as DICOM")
+
+
+def _references(stream: BinaryIO, limits: Limits) -> bytes:
+    return json.dumps(referencing.found_in(stream, limits), allow_nan=False).encode()
+
+
+def _named(answer: tuple[bytes, str]) -> tuple[dict[str, Any], bytes]:
+    data, transfer_syntax = answer
+    return {"transfer_syntax_uid": transfer_syntax}, data
+
+
+def _frame(stream: BinaryIO, request: dict[str, Any], limits: Limits) -> Result:
+    read = frames.decoded if request["decoded"] else frames.stored
+    return _named(read(stream, int(request["frame"]), limits))
+
+
+def _hounsfield(stream: BinaryIO, request: dict[str, Any], limits: Limits) -> Result:
+    return pixels.hounsfield(stream, int(request["frame"]), request["rescale"], limits)
+
+
+def _rendered(stream: BinaryIO, request: dict[str, Any], limits: Limits) -> Result:
+    return pixels.rendered(stream, int(request["frame"]), request["window"], int(request["longest_px"]), limits)
+
+
+_DICOM: dict[str, Callable[[BinaryIO, dict[str, Any], Limits], Result]] = {
+    "inspect": lambda stream, request, limits: inspection.inspect(stream, limits),
+    "photograph": lambda stream, request, limits: pixels.rgb(stream, int(request["longest_px"]), limits),
+    "hounsfield": _hounsfield,
+    "rendered": _rendered,
+    "frame": _frame,
+    "metadata": lambda stream, request, limits: metadata.document(stream, limits),
+    "bulk": lambda stream, request, limits: metadata.value(stream, str(request["element"]), limits),
+    "transcode": lambda stream, request, limits: {
+        "bytes": transcoding.transcode(stream, Path(request["target"]), limits)
+    },
+    "references": lambda stream, request, limits: _references(stream, limits),
+}
+_PHOTOGRAPH: dict[str, Callable[[BinaryIO, str, dict[str, Any], Limits], Result]] = {
+    "inspect": lambda stream, kind, request, limits: photograph.inspect(stream, kind, limits),
+    "photograph": lambda stream, kind, request, limits: photograph.photograph(
+        stream, kind, int(request["longest_px"]), limits
+    ),
+    "grey": lambda stream, kind, request, limits: photograph.grey(stream, kind, limits),
+}
 
 
 def _kind(stream: BinaryIO) -> str:

@@ -39,6 +39,8 @@ POLL_S = 0.25
 LEAST_QUIET_S = 0.3
 """A series is looked at when nothing came for so long, and then again after `PAUSE_S`."""
 PAUSE_S = 0.5
+FAULT_PAUSE_S = 10.0
+"""The same after a fault of ours, so that it holds up no other series."""
 REFERENCE_QUIET_S = 1.0
 """After a report or segmentation came, its series waits at least so long for others."""
 
@@ -59,6 +61,8 @@ class Arrivals:
         self._store, self._pipeline, self._queue, self._inbox, self._settings = store, pipeline, queue, inbox, settings
         self._wake = threading.Event()
         self._stopping = False
+        self.caught_up = threading.Event()
+        """Set when all that lay in the inbox at the start is filed."""
         self._pauses: dict[str, tuple[str, float]] = {}
         """When each open series came last and before what moment it is not looked at again."""
         self._thread = threading.Thread(target=self._work, name="arrivals", daemon=True)
@@ -67,8 +71,10 @@ class Arrivals:
         """Told every arrival and what became of it, for metrics."""
 
     def start(self) -> None:
-        """Tidy up what a crash left in the inbox, then begin."""
+        """Tidy up what a crash left, then begin."""
         self._inbox.recover()
+        if not self._store.shared:
+            self._store.series.forget_associations("")
         self._thread.start()
 
     def wake(self) -> None:
@@ -90,6 +96,8 @@ class Arrivals:
         while not self._stopping:
             try:
                 busy = self._drain()
+                if not busy:
+                    self.caught_up.set()
                 if self._settings.workers:
                     self._watch()
             except Exception as error:  # noqa: BLE001 - outlives a locked, full or absent database
@@ -109,7 +117,11 @@ class Arrivals:
         for entry in entries:
             if entry.event is not None and entry.event.kind == "association-opened":
                 self._store.series.opened(entry.event.association)
-        self.received([arrival for arrival in arrivals if self._genuine(arrival)])
+        genuine = [arrival for arrival in arrivals if self._genuine(arrival)]
+        for arrival, one in zip(genuine, self.received(genuine), strict=True):
+            if one.outcome == "conflict":
+                log.warning("an instance came again under its UID with other content; the first is kept in the archive")
+                self._store.reject(self._placed(arrival), "its SOP Instance UID is here with other content")
         for entry in entries:
             if entry.event is not None:
                 self._happened(entry.event)
@@ -181,8 +193,14 @@ class Arrivals:
             self._pauses[series.series_uid] = (series.last, time.monotonic() + PAUSE_S)
             try:
                 self._look(series)
-            except Busy as error:
+            except (Busy, NoSpace) as error:
                 self._store.series.note(series, error.detail)
+            except Exception as error:  # noqa: BLE001 - a series that cannot be looked at holds up no other
+                fault = problem.of_fault(error)
+                self._pauses[series.series_uid] = (series.last, time.monotonic() + FAULT_PAUSE_S)
+                self._store.series.note(
+                    series, f"it could not be looked at (incident {fault['incident']}); tried again"
+                )
             except InputError as error:  # its images are gone, say
                 self._store.series.settle(series, "ignored", error.detail)
 
@@ -222,16 +240,23 @@ class Arrivals:
             )
 
     def _submit_photographs(self, series: Series, sources: Sequence[Instance]) -> None:
-        """Each photograph is an analysis of its own, at once."""
-        last = None
+        """Each photograph is an analysis of its own, at once; one that cannot be answered for does not keep the others."""
+        answered: list[str | None] = []
+        why = ""
         for instance in sources:
             try:
                 work = self._pipeline.work([instance], Request())
+            except (Busy, NoSpace):
+                raise
             except InputError as error:
-                self._store.series.settle(series, "ignored", error.detail)
-                return
-            last = self._submit(work, f"photograph:{instance.sop_instance_uid}:{instance.sha256}", None)
-        self._store.series.settle(series, "answered", f"{len(sources)} photograph(s)", analysis=last)
+                why = error.detail
+                continue
+            answered.append(self._submit(work, f"photograph:{instance.sop_instance_uid}:{instance.sha256}", None))
+        if not answered:
+            self._store.series.settle(series, "ignored", why)
+            return
+        text = f"{len(answered)} photograph(s)" + (f", {len(sources) - len(answered)} left out: {why}" if why else "")
+        self._store.series.settle(series, "answered", text, analysis=answered[-1])
 
     def _look_at_stack(self, series: Series, sources: list[Instance]) -> None:
         slices = [frame for one in sources for frame in multiframe.frames(one)]
@@ -251,6 +276,8 @@ class Arrivals:
             return
         try:
             work = self._pipeline.work([*sources, *marks], Request())
+        except (Busy, NoSpace):
+            raise
         except InputError as error:
             self._store.series.settle(series, "ignored", error.detail, used)
             return

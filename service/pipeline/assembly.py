@@ -170,6 +170,7 @@ def open_service(settings: Settings) -> Service:
         workers=settings.workers,
         limit=settings.queue_limit,
         attempts=settings.attempts,
+        host_lost_s=settings.host_lost_s,
         retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
     )
     folder = store.folder / "inbox"
@@ -177,10 +178,16 @@ def open_service(settings: Settings) -> Service:
     arrivals.on_commitment = sending.committed
     queue.start()
     arrivals.start()
-    threading.Thread(target=store.sweep, name="sweep", daemon=True).start()
+    threading.Thread(target=_sweep, args=(store, arrivals, time.time()), name="sweep", daemon=True).start()
     probe = store.folder / "probe.png"
     Image.new("L", (8, 4)).save(probe)
     return Service(settings, store, tools, pipeline, queue, sending, arrivals, spool, folder, probe)
+
+
+def _sweep(store: Store, arrivals: Arrivals, opened: float) -> None:
+    """Tidy up after a crash, once what it left half filed is filed."""
+    arrivals.caught_up.wait()
+    store.sweep(opened)
 
 
 def _host_id(folder: Path) -> str:

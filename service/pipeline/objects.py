@@ -8,6 +8,7 @@ from typing import Any
 
 from models.bundle import Bundle
 from service import __version__
+from service.intake import multiframe
 from service.intake.sandbox import Sandbox
 from service.pipeline import problem, request
 from service.pipeline.work import Work
@@ -85,9 +86,9 @@ class Objects:
         from service.results import build  # highdicom takes a second to import
         from service.results.report import Predecessor, Report
 
-        order = {key.partition("#")[0]: n for n, key in reversed(list(enumerate(result["input"]["instances"])))}
-        shown = [one for one in work.instances if one.sop_instance_uid in order]
-        instances = tuple(sorted(shown, key=lambda one: order[one.sop_instance_uid]))
+        order = {key: n for n, key in enumerate(result["input"]["instances"])}
+        slices = [frame for one in work.instances for frame in multiframe.frames(one)]
+        instances = tuple(sorted((one for one in slices if one.key in order), key=lambda one: order[one.key]))
         report = Report(
             result=result,
             bundle=bundle,

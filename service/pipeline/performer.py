@@ -11,7 +11,8 @@ import hashlib
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +36,7 @@ log = logging.getLogger("pellucid.performer")
 
 AHEAD = 2
 """Claimed work items a worker that wait in the queue; the others stay SCHEDULED, where priority counts and anybody may cancel."""
-PAUSE_S, LONGEST_S = 0.5, 10.0
+PAUSE_S, LONGEST_S = 0.5, 5.0
 """A work item that cannot begin yet is looked at again after a pause that doubles."""
 FAULTS = 3
 PERCENT = {"decode": 10, "quality": 30, "model": 40, "maps": 70, "objects": 85}
@@ -71,13 +72,23 @@ class Performer:
             self._drop(uid, analysis)
         held = 0
         for item in self._workitems.performing():
-            try:
+            with self._guarding(item.uid):
                 held += self._follow(item)
-            except SQLAlchemyError:
-                raise
-            except Exception as error:  # noqa: BLE001 - a fault with one must not keep the others waiting
-                self._fault(item, error)
         self._take_up(held)
+
+    @contextmanager
+    def _guarding(self, uid: str) -> Iterator[None]:
+        """A fault with one work item does not keep the others waiting; it is tried again, then given up."""
+        try:
+            yield
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            body = problem.of_fault(error)
+            self._faults[uid] = self._faults.get(uid, 0) + 1
+            item = self._workitems.get(uid)
+            if self._faults[uid] >= FAULTS and item.ours and item.state == IN_PROGRESS:
+                self._discontinue(item, "fault", body["detail"])
 
     # -- begin ----------------------------------------------------------------------------------------------------------
 
@@ -92,9 +103,10 @@ class Performer:
                 continue
             pause = min(LONGEST_S, 2 * pause) if before == changed and pause else PAUSE_S
             self._pauses[uid] = (changed, time.monotonic() + pause, pause)
-            found = self._ready(uid)
-            if found is not None:
-                ready.append(found)
+            with self._guarding(uid):
+                found = self._ready(uid)
+                if found is not None:
+                    ready.append(found)
         for item, _ in sorted(ready, key=lambda pair: pair[1].priority):
             if held >= AHEAD * self._settings.workers:
                 self._pauses.pop(item.uid, None)
@@ -104,21 +116,14 @@ class Performer:
             except Busy:
                 return
             held += 1
-            claimed = self._claim(item)
-            if claimed is not None:
-                try:
+            with self._guarding(item.uid):
+                claimed = self._claim(item)
+                if claimed is not None:
                     self._submit(claimed)
-                except SQLAlchemyError:
-                    raise
-                except Exception as error:  # noqa: BLE001
-                    self._fault(claimed, error)
 
     def _ready(self, uid: str) -> tuple[Workitem, Order] | None:
         """A work item that is for us and whose images are all here."""
-        try:
-            item = self._workitems.get(uid)
-        except NotFound:
-            return None
+        item = self._workitems.get(uid)
         order = self._order(item)
         if order is None or item.state != SCHEDULED or not orders.due(item.dataset):
             return None
@@ -251,13 +256,6 @@ class Performer:
         reason = code(value, "DCM", meaning)
         self._workitems.change(item.uid, lambda found: [found.discontinued(reason, text)] if _same(found, item) else [])
         self._faults.pop(item.uid, None)
-
-    def _fault(self, item: Workitem, error: Exception) -> None:
-        """A fault of ours: tried again, then given up."""
-        body = problem.of_fault(error)
-        self._faults[item.uid] = self._faults.get(item.uid, 0) + 1
-        if self._faults[item.uid] >= FAULTS:
-            self._discontinue(item, "fault", body["detail"])
 
     def _drop(self, uid: str, analysis: str) -> None:
         """Delete the analysis of a work item that was canceled, with what it made."""

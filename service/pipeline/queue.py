@@ -15,24 +15,24 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from service.errors import Busy, InputError
+from service.errors import Busy, InputError, NotFound
 from service.maps import arrays
 from service.pipeline import body, problem, request
 from service.pipeline.analysis import Pipeline
 from service.pipeline.objects import Objects
 from service.pipeline.sending import Sending
 from service.pipeline.work import Work
-from service.pipeline.workflow import Workflows
+from service.pipeline.workflow import Interrupted, Workflows
 from service.records import Finding, Outcome
+from service.store import trouble
 from service.store.analyses import Store
 from service.store.rows import Analysis
 
 log = logging.getLogger("pellucid.queue")
 
 POLL_S = 1.0
-HEARTBEAT_S = 5.0
-LOST_AFTER_S = 45.0
-"""A host without a sign of life for so long has its work taken over."""
+HEARTBEATS = 3
+"""Signs of life, at least, in the time after which a host counts as lost."""
 PURGE_S = 600.0
 KEEP_RECORDS = timedelta(days=1)
 """How long the engine's record of something that ended is kept."""
@@ -59,6 +59,8 @@ class Queue:
         Waiting analyses before new ones are refused.
     attempts : int
         How often one analysis is taken up before it counts as failed.
+    host_lost_s : float
+        A host without a sign of life for so long has its work taken over.
     retention : timedelta, optional
         How long analyses and received images are kept; for ever where there is none.
     on_end : callable, optional
@@ -77,22 +79,31 @@ class Queue:
         workers: int = 1,
         limit: int = 256,
         attempts: int = 3,
+        host_lost_s: float = 45.0,
         retention: timedelta | None = None,
         on_end: Callable[[Analysis], None] = lambda analysis: None,
     ) -> None:
         self._store, self._pipeline, self._objects, self._sending = store, pipeline, objects, sending
-        self._limit, self._attempts, self._workers = limit, attempts, workers
+        self._limit, self._attempts, self._workers, self._lost_s = limit, attempts, workers, host_lost_s
         self.on_end = on_end
         self._changed = threading.Condition()
         self._changes = 0
         self._stopping = False
         self._stages: dict[str, str] = {}
         """Stage of each analysis that runs here."""
+        self._delivering: set[tuple[str, str]] = set()
+        """(analysis, destination) of what is being sent here."""
+        self._given_back: set[str] = set()
+        """What a stop did not wait for."""
         self._handed: set[tuple[str, ...]] = set()
         """What the engine has been told."""
         self._engine = Workflows(engine_url, host, self._analyse, self._deliver, workers)
         self._dispatcher = threading.Thread(target=self._dispatch, name="dispatcher", daemon=True)
-        self._next_beat = 0.0
+        self._heart = threading.Thread(target=self._beat, name="heart", daemon=True)
+        self._next_look = self._last_look = 0.0
+        self._others: dict[str, tuple[str, float]] = {}
+        """The other hosts' latest sign of life, and when it was new here."""
+        sending.stopping = lambda: self._stopping
         self._retention, self._next_purge = retention, 0.0
 
     # -- life -----------------------------------------------------------------------------------------------------------
@@ -102,6 +113,8 @@ class Queue:
         if self._workers:
             self._engine.start()
             self._dispatcher.start()
+            if self._store.shared:
+                self._heart.start()
 
     @property
     def working(self) -> bool:
@@ -113,20 +126,24 @@ class Queue:
         self._stopping = True
 
     def stop(self, wait_s: float) -> bool:
-        """Let the running analyses end, at most `wait_s` seconds; give the others back to the queue. True when none was left."""
+        """Let what runs end, at most `wait_s` seconds; give the rest back to the queue. True when none was left."""
         self.interrupt()
         self._notify()
         if not self._dispatcher.is_alive() and not self._stages:
             return True
-        self._dispatcher.join(wait_s)
         end = time.monotonic() + wait_s
-        while self._stages and time.monotonic() < end:
+        self._dispatcher.join(wait_s)
+        while (self._stages or self._delivering) and time.monotonic() < end:
             time.sleep(0.02)
         left = list(self._stages)
+        self._given_back.update(left)
         for identity in left:
-            self._store.requeue(identity, counted=False)
+            try:
+                self._store.requeue(identity, counted=False)
+            except Exception as error:  # noqa: BLE001 - it is taken up again in any case, but counted
+                problem.of_fault(error)
         self._engine.stop(0)
-        return not left
+        return not left and not self._delivering
 
     # -- callers --------------------------------------------------------------------------------------------------------
 
@@ -215,7 +232,7 @@ class Queue:
             name: tuple[str, ...] = (identity, str(attempts))
             told.add(name)
             if name not in self._handed and not self._engine.enqueue_analysis(identity, attempts, door == "http"):
-                self._store.count_attempt(identity)  # its worker ended without a word
+                self._store.count_attempt(identity, attempts)  # its worker ended without a word
         for delivery in self._sending.due():
             attempt = f"{delivery.round}.{delivery.attempts}"
             name = (delivery.analysis, delivery.destination, attempt)
@@ -228,15 +245,11 @@ class Queue:
         self._handed = told
 
     def _look_after_hosts(self) -> None:
-        if time.monotonic() < self._next_beat:
+        if time.monotonic() < self._next_look:
             return
-        self._next_beat = time.monotonic() + HEARTBEAT_S
-        self._store.beat(self._engine.host)
-        before = datetime.now(UTC) - timedelta(seconds=LOST_AFTER_S)
-        lost = [host for host in self._store.lost_hosts(_stored(before)) if host != self._engine.host]
-        if lost:
-            log.warning("%d host(s) gave no sign of life; their work is taken over", len(lost))
-            self._engine.take_over(lost)
+        self._next_look = time.monotonic() + self._lost_s / HEARTBEATS
+        if self._store.shared:
+            self._take_over()
         self._engine.forget(datetime.now(UTC) - KEEP_RECORDS)
         self._sending.ask_again()
         if self._retention is not None and time.monotonic() >= self._next_purge:
@@ -245,27 +258,84 @@ class Queue:
             if count:
                 log.info("%d analyses and images were purged here: their time was up", count)
 
+    def _beat(self) -> None:
+        """Give signs of life. A thread of its own: the engine holds the dispatcher for a while after the database was away."""
+        while not self._stopping:
+            try:
+                self._store.beat(self._engine.host)
+            except Exception as error:  # noqa: BLE001 - the database is away
+                problem.of_fault(error)
+            trouble.rest(self._lost_s / HEARTBEATS, lambda: self._stopping)
+
+    def _take_over(self) -> None:
+        """Take over the work of hosts whose sign of life stands still.
+
+        Only this host's own clock is asked, and only while it can see the others: their clocks may be wrong, and while the
+        database was away nobody could give a sign.
+        """
+        moment = time.monotonic()
+        blind, self._last_look = moment - self._last_look > self._lost_s, moment
+        seen = self._store.hosts()
+        seen.pop(self._engine.host, None)
+        before = {} if blind else self._others
+        self._others = {
+            host: before[host] if host in before and before[host][0] == sign else (sign, moment)
+            for host, sign in seen.items()
+        }
+        for host, (sign, since) in self._others.items():
+            if moment - since > self._lost_s:
+                log.warning("a host gave no sign of life for %.0f s; its work is taken over", moment - since)
+                self._engine.take_over([host])
+                self._store.forget_host(host, sign)
+
     # -- workers --------------------------------------------------------------------------------------------------------
 
     def _analyse(self, identity: str) -> None:
-        """Do an analysis; the database's own troubles are waited out."""
-        while not self._stopping:
-            try:
-                analysis = self._store.begin(identity)
-                if analysis is not None:
-                    self._run(analysis)
-                return
-            except Exception as error:  # noqa: BLE001 - a locked, full or absent database
-                problem.of_fault(error)
-                time.sleep(POLL_S)
+        """Do an analysis; troubles of the database and the disk are waited out and are no attempt of their own.
+
+        Raises
+        ------
+        Interrupted
+            When the service stops: the engine must not note that this has ended.
+        """
+        analysis: Analysis | None = None
+        pause = trouble.FIRST_PAUSE_S
+        self._stages[identity] = ""
+        try:
+            while not self._stopping:
+                try:
+                    analysis = analysis or self._store.begin(identity)
+                    if analysis is not None:
+                        self._run(analysis)
+                    break
+                except Exception as error:  # noqa: BLE001 - a locked, full or absent database, a full disk
+                    problem.of_fault(error)
+                trouble.rest(pause, lambda: self._stopping)
+                pause = min(2 * pause, trouble.LONGEST_PAUSE_S)
+            else:
+                raise Interrupted
+            if identity in self._given_back:
+                raise Interrupted
+        finally:
+            self._stages.pop(identity, None)
+            self._notify()
+        if analysis is not None:
+            self._tell(identity)
 
     def _deliver(self, analysis: str, destination: str) -> None:
+        if self._stopping:
+            raise Interrupted
+        self._delivering.add((analysis, destination))
         try:
             self._sending.attempt(analysis, destination)
         except Exception as error:  # noqa: BLE001 - it is still waiting in the database and comes again
             problem.of_fault(error)
+            if self._stopping:
+                raise Interrupted from None
             time.sleep(POLL_S)
-        self._notify()
+        finally:
+            self._delivering.discard((analysis, destination))
+            self._notify()
 
     def _report(self, identity: str, stage: str) -> None:
         self._stages[identity] = stage
@@ -276,28 +346,26 @@ class Queue:
         if analysis.attempts > self._attempts:
             self._fail(analysis, _given_up(self._attempts))
             return
-        self._stages[identity] = ""
         try:
             instances = tuple(self._store.instances(identity))
             work = Work(analysis.model, instances, request.stored(analysis.request))
             outcome = self._pipeline.run(work, lambda stage: self._report(identity, stage))
             self._complete(analysis, work, outcome)
-        except InputError as error:
-            self._fail(analysis, problem.of_input(error))
-        except Exception as error:  # noqa: BLE001 - a fault of ours ends this analysis, not the worker
-            fault = problem.of_fault(error)
-            if analysis.attempts < self._attempts:
-                self._store.requeue(identity)
+        except Exception as error:  # a fault of ours ends this analysis, not the worker
+            if trouble.passes(error):
+                raise
+            told = problem.of_input(error) if isinstance(error, InputError) else problem.of_fault(error)
+            if isinstance(error, InputError) or analysis.attempts >= self._attempts:
+                self._fail(analysis, told)
             else:
-                self._fail(analysis, fault)
-        finally:
-            self._stages.pop(identity, None)
-            self._notify()
-        self._tell(identity)
+                self._waiting_out(lambda: self._store.requeue(identity))
 
     def _fail(self, analysis: Analysis, error: dict[str, Any]) -> None:
-        self._store.fail(analysis.id, error, self._sending.plan_failure(analysis))
-        self._notify()
+        planned = self._sending.plan_failure(analysis)
+        self._waiting_out(lambda: self._store.fail(analysis.id, error, planned))
+
+    def _waiting_out(self, action: Callable[[], bool]) -> bool:
+        return trouble.wait_out(action, lambda: self._stopping)
 
     def _complete(self, analysis: Analysis, work: Work, outcome: Outcome) -> None:
         """Store maps, objects, result and what is to be sent, and complete the clock: waiting is from acceptance to the run."""
@@ -324,8 +392,15 @@ class Queue:
         result["objects"], result["warnings"] = described, [*result["warnings"], *warnings]
         result["timing_ms"] = {stage: round(ms, 1) for stage, ms in timing.items()}
         planned = self._sending.plan(analysis, outcome.outcome, objects)
-        if not self._store.complete(analysis.id, result, objects, planned):
-            self._store.discard_maps(analysis.id)  # deleted meanwhile
+        if not self._waiting_out(lambda: self._store.complete(analysis.id, result, objects, planned)):
+            self._discard_maps_of_deleted(analysis.id)
+
+    def _discard_maps_of_deleted(self, identity: str) -> None:
+        """Unless it was completed meanwhile: by another host, or by a commit whose answer got lost."""
+        try:
+            self._store.get(identity)
+        except NotFound:
+            self._store.discard_maps(identity)
 
     def _tell(self, identity: str) -> None:
         try:

@@ -16,6 +16,7 @@ from service.errors import InputError
 from service.pipeline import problem
 from service.records import ResultObject
 from service.store import deliveries as table
+from service.store import trouble
 from service.store.analyses import Store
 from service.store.deliveries import Delivery
 from service.store.rows import Analysis, now
@@ -52,6 +53,8 @@ class Sending:
         self.destinations = {one.name: one for one in destinations}
         self._notice = notice
         self._attempts, self._backoff_s, self._longest_s = attempts, backoff_s, longest_s
+        self.stopping: Callable[[], bool] = lambda: False
+        """Whether the service stops, so that nothing is waited for."""
 
     # -- what is to be sent ---------------------------------------------------------------------------------------------
 
@@ -104,7 +107,7 @@ class Sending:
             fault = problem.of_fault(error)
             outcomes = [TryAgain(f"a fault of this service, incident {fault['incident']}")] * len(waiting)
         for delivery, outcome in zip(waiting, outcomes, strict=True):
-            self._note(delivery, outcome)
+            trouble.wait_out(lambda d=delivery, o=outcome: self._note(d, o), self.stopping)  # type: ignore[misc]
         self._ask_commitment(target, analysis, destination)
 
     def _send(self, target: Destination, analysis: str, waiting: Sequence[Delivery]) -> list[Outcome]:
@@ -123,24 +126,31 @@ class Sending:
             instance.transfer_syntax_uid,
         )
 
-    def _note(self, delivery: Delivery, outcome: Outcome) -> None:
+    def _note(self, delivery: Delivery, outcome: Outcome, states: Sequence[str] = table.OPEN) -> None:
+        """Write down how an attempt went, unless the delivery has left these states meanwhile: another host sent it."""
         tries = delivery.attempts + 1
         if isinstance(outcome, Sent):
-            self._table.change([delivery.id], state="sent", attempts=tries, last_error=outcome.detail)
+            self._table.change([delivery.id], states, state="sent", attempts=tries, last_error=outcome.detail)
             return
         if isinstance(outcome, GiveUp) or tries >= self._attempts:
             log.error("delivery %s to %s is set aside after %d attempts", delivery.id, delivery.destination, tries)
-            self._table.change([delivery.id], state="dead", attempts=tries, last_error=outcome.reason)
+            self._table.change([delivery.id], states, state="dead", attempts=tries, last_error=outcome.reason)
             return
         wait = backoff.wait_s(tries, self._backoff_s, self._longest_s, delivery.id)
         if outcome.after_s is not None:
             wait = min(max(wait, outcome.after_s), self._longest_s)
         due = _later(wait)
-        self._table.change([delivery.id], state="waiting", attempts=tries, last_error=outcome.reason, due=due)
+        values = {"attempts": tries, "last_error": outcome.reason, "due": due}
+        self._table.change([delivery.id], states, state="waiting", **values)
 
     def lost(self, delivery: Delivery) -> None:
-        """The engine ended an attempt without a word (the host died in it): it counts, and the delivery waits again."""
-        self._note(delivery, TryAgain("the attempt was interrupted"))
+        """The engine has ended an attempt at a delivery that still waits for it: it counts, and the delivery waits again.
+
+        Not when somebody has written anything about it since it was listed: the attempt ended just then.
+        """
+        current = self._table.get(delivery.id)
+        if current.changed == delivery.changed:
+            self._note(current, TryAgain("the attempt was interrupted"))
 
     # -- storage commitment ---------------------------------------------------------------------------------------------
 
@@ -176,7 +186,7 @@ class Sending:
             if uid in asked and asked[uid].state == "sent":
                 text = f"storage commitment was refused with reason 0x{reason:04X}"
                 self._table.change([asked[uid].id], transaction="")
-                self._note(asked[uid], TryAgain(text))
+                self._note(asked[uid], TryAgain(text), ("sent",))
 
     def ask_again(self) -> None:
         """Repeat commitment requests that were never answered."""

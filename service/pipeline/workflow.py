@@ -26,6 +26,14 @@ _ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _running: Workflows | None = None
 
 
+class Interrupted(BaseException):
+    """The service stops in the middle of a workflow.
+
+    The engine notes the end of a workflow that returns or raises an Exception. This is none, so the workflow stays unfinished
+    and is taken up at the next start.
+    """
+
+
 @DBOS.step(name="analyse")
 def _analyse_step(identity: str) -> None:
     if _running is not None:
@@ -58,7 +66,7 @@ class Workflows:
     host : str
         Name of this host, the same after a restart; unique among those that share the database.
     analyse, deliver : callable
-        What the workflows do. They must not raise, and doing them again must do no harm.
+        What the workflows do. They raise nothing but Interrupted, and doing them again must do no harm.
     workers : int
         Analyses at the same time on this host.
     """
@@ -93,7 +101,7 @@ class Workflows:
         )
         DBOS.register_queue(
             DELIVERIES,
-            partition_concurrency=1,  # one association a destination, and a dead destination stops no other
+            partition_worker_concurrency=1,  # one association a destination; one that hangs holds up no other
             polling_interval_sec=DELIVERY_POLL_S,
             on_conflict="always_update",
         )

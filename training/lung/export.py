@@ -22,7 +22,8 @@ from training.response_maps.onnx_graph import build
 from training.response_maps.reference import Rule, Start, forward
 
 NAME = "sisc_lung"
-CT_STORAGE = ["1.2.840.10008.5.1.4.1.1.2"]
+CT_STORAGE = ["1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"]
+"""CT, Enhanced CT and Legacy Converted Enhanced CT Image Storage."""
 
 
 def network(run_folder: Path, plan: Plan) -> Sequencer:

@@ -36,6 +36,6 @@ def test_large_images_wait_for_each_other(
             sandbox.photograph(instance)
 
     with Sandbox(tmp_path) as sandbox, ThreadPoolExecutor(2) as pool:
-        monkeypatch.setattr(sandbox, "_ask", ask)
+        monkeypatch.setattr(sandbox._pool, "ask", ask)
         list(pool.map(decode, [sandbox, sandbox]))
     assert most == [together]

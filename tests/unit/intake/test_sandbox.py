@@ -25,7 +25,7 @@ Build = Callable[..., bytes]
 
 def child_of(sandbox: Sandbox) -> int:
     """Process id of the one child of a sandbox with one worker, started."""
-    with sandbox._child() as child:
+    with sandbox._pool.child() as child:
         return child.pid
 
 
@@ -152,7 +152,7 @@ class TestAnswersAreNotTrusted:
         ],
     )
     def test_lies_about_dicom(self, lie: dict[str, Any], sandbox: Sandbox, put: Any, make_dicom: Build) -> None:
-        header, _ = sandbox._ask({"op": "inspect", "path": str(put(make_dicom()))}, "")
+        header, _ = sandbox._pool.ask({"op": "inspect", "path": str(put(make_dicom()))}, "")
         assert answers.instance(header, Path("x"), "", Limits()).sop_instance_uid == "2.25.1"
         with pytest.raises((ValueError, TypeError)):
             answers.instance({**header, **lie}, Path("x"), "", Limits())
