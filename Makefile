@@ -74,6 +74,10 @@ bench: $(TEST) ## measure; writes the figures that the documents quote
 pictures: $(TEST) ## draw the pictures of the documents from real answers
 	PYTHONPATH=. $(RUN) docs/images/make.py
 
+.PHONY: conformance
+conformance: $(SERVICE) ## write the conformance statements and the generated tables of the documents
+	$(RUN) -m service.conformance docs
+
 .PHONY: figures
 figures: $(SERVICE) ## write the figures of README from the bundles and the last benchmark
 	PYTHONPATH=. $(RUN) docs/figures.py

@@ -28,7 +28,7 @@ from models import bundle as bundles
 from training.data import ROOT, shared_data
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -37,7 +37,7 @@ def _free_port() -> int:
 @contextmanager
 def server() -> Iterator[tuple[str, float, psutil.Process]]:
     """A running service: base URL, seconds from start to ready, process."""
-    port = _free_port()
+    port = free_port()
     base = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "service", "serve", "--port", str(port), "--data-dir", folder]

@@ -10,7 +10,20 @@ import threading
 from flask import Flask
 
 from service.config import Settings, check_access
-from service.http import analyses, dicomweb, docs, models, openapi, problems, security, status, viewer
+from service.http import (
+    analyses,
+    conformance,
+    deliveries,
+    dicomweb,
+    docs,
+    models,
+    openapi,
+    problems,
+    security,
+    status,
+    viewer,
+    workitems,
+)
 from service.http.context import EXTENSION, WAITING, ServiceRequest
 from service.http.metrics import Metrics
 from service.pipeline.assembly import Service, open_service
@@ -43,10 +56,13 @@ def create_app(settings: Settings, service: Service | None = None) -> Flask:
     app.extensions[WAITING] = threading.BoundedSemaphore(max(1, settings.http_threads // 2))
     metrics = Metrics(app.extensions[EXTENSION])
     app.extensions[EXTENSION].queue.on_end = metrics.analysis_ended
+    app.extensions[EXTENSION].arrivals.on_arrival = metrics.arrived
 
     problems.install(app)
     security.install(app, settings)
     metrics.install(app)
-    for module in (analyses, models, status, openapi, docs, viewer, dicomweb):
+    for module in (
+        analyses, deliveries, models, status, openapi, docs, viewer, dicomweb, workitems, conformance,
+    ):  # fmt: skip
         app.register_blueprint(module.blueprint)
     return app

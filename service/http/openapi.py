@@ -298,6 +298,7 @@ def _rest() -> dict[str, Any]:
                 {"200": _answer("All pass.", "Health")},
             )
         },
+        "/conformance": page("getConformance", "DICOM conformance statement.", "text/markdown"),
         "/metrics": page("getMetrics", "Prometheus metrics.", "text/plain"),
         "/openapi.json": page("getOpenApi", "This document.", "application/json"),
         "/docs": page("getDocs", "This document for people.", "text/html"),

@@ -46,6 +46,23 @@ def health() -> tuple[Response, int]:
         counts = parts.store.counts()
         return f"{counts.get('queued', 0)} queued, {counts.get('running', 0)} running"
 
+    def arrivals() -> str:
+        if not parts.arrivals.working:
+            raise _Unhealthy("what arrives is not filed; restart the service")
+        return f"{len(parts.store.series.waiting())} series are not complete yet"
+
+    def deliveries() -> str:
+        counts = parts.store.deliveries.counts()
+        dead = sum(count for (_, state), count in counts.items() if state == "dead")
+        waiting = sum(count for (_, state), count in counts.items() if state in ("waiting", "sending"))
+        return f"{waiting} waiting, {dead} set aside (GET /api/v1/deliveries?state=dead)"
+
+    def receivers() -> str:
+        alive, wanted = len(parts.listener.pids) if parts.listener else 0, parts.settings.dicom_processes
+        if alive < wanted:
+            raise _Unhealthy(f"{alive} of {wanted} receiving processes are alive; the log says why")
+        return f"{alive} processes on port {parts.listener.port if parts.listener else 0}"
+
     def model(name: str) -> Callable[[], str]:
         bundle, engine = parts.pipeline.bundles[name], parts.tools.engine
         used = f"version {bundle.version}, sha256 {bundle.sha256[:12]}, on {engine.provider(name)}"
@@ -53,7 +70,9 @@ def health() -> tuple[Response, int]:
 
     probes: dict[str, Callable[[], str]] = {"database": database, "disk space": disk}
     probes |= {f"model {name}": model(name) for name in parts.pipeline.bundles}
-    probes |= {"sandbox": sandbox, "queue": queue}
+    probes |= {"sandbox": sandbox, "queue": queue, "arrivals": arrivals, "deliveries": deliveries}
+    if parts.listener is not None:
+        probes["DICOM listener"] = receivers
     checks = [_checked(name, probe) for name, probe in probes.items()]
     good = all(check["result"] == "pass" for check in checks)
     return jsonify({"status": "pass" if good else "fail", "checks": checks}), 200 if good else 503

@@ -60,11 +60,12 @@ KEYWORDS = (
     "AcquisitionDate",
     "AcquisitionTime",
     "ImagesInAcquisition",
+    "NumberOfSeriesRelatedInstances",
     "ConversionType",
     "ImageType",
 )
 """By importance: where they would be too long together, the last are left out."""
-CHARACTER_SET, EQUIPMENT = "SpecificCharacterSet", "ContributingEquipmentSequence"
+CHARACTER_SET, EQUIPMENT, ORDERS = "SpecificCharacterSet", "ContributingEquipmentSequence", "RequestAttributesSequence"
 
 _MOST_CHARACTERS, _MOST_VALUES, _MOST_BYTES = 256, 8, 40_000
 _CHARSET_VRS = frozenset({"LO", "PN", "SH"})
@@ -93,8 +94,8 @@ def attributes(ds: Dataset) -> dict[str, Any]:
         if size <= room:
             room -= size
             found[key] = {"vr": vr, "Value": values} if values else {"vr": vr}
-    own = _own_equipment(ds)
-    return {**found, "0018A001": own} if own else found
+    more = {"00400275": _orders(ds), "0018A001": _own_equipment(ds)}
+    return {**found, **{key: value for key, value in more.items() if value is not None}}
 
 
 def _encodings(ds: Dataset) -> list[str]:
@@ -133,6 +134,23 @@ def _name(value: str) -> dict[str, str] | None:
     """A person's name by component groups; None for an empty one."""
     groups = {name: text.strip() for name, text in zip(_PN_GROUPS, value.split("="), strict=False) if text.strip()}
     return groups or None
+
+
+def _orders(ds: Dataset) -> dict[str, Any] | None:
+    """Request Attributes (0040,0275) with the ids that a series is asked for by (PS3.18 table 10.6.1-5); None without any."""
+    try:
+        items = [
+            {
+                tag: {"vr": "SH", "Value": [text]}
+                for tag, keyword in (("00400009", "ScheduledProcedureStepID"), ("00401001", "RequestedProcedureID"))
+                if (text := elements.text(item, keyword))
+            }
+            for item in ds.get(ORDERS, ())[:_MOST_VALUES]
+        ]
+    except Exception:  # noqa: BLE001  # a broken sequence asks for nothing, and pydicom raises anything on it
+        return None
+    value = [item for item in items if item]
+    return {"vr": "SQ", "Value": value} if value else None
 
 
 def _own_equipment(ds: Dataset) -> dict[str, Any] | None:

@@ -11,7 +11,9 @@ from service.intake import attributes, dicom, elements, functional_groups
 from service.intake.limits import Limits
 
 _TAGS = dicom.tags(
-    sorted({*dicom.IMAGE_KEYWORDS, *attributes.KEYWORDS, attributes.CHARACTER_SET, attributes.EQUIPMENT})
+    sorted(
+        {*dicom.IMAGE_KEYWORDS, *attributes.KEYWORDS, attributes.CHARACTER_SET, attributes.EQUIPMENT, attributes.ORDERS}
+    )
 )
 
 

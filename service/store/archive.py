@@ -23,7 +23,7 @@ from service.records import Arrival, Instance, ResultObject
 from service.store import database as db
 from service.store import finding, objects, rows
 from service.store.blobs import Blobs
-from service.store.filing import Filed
+from service.store.filing import Filed, same_data_set
 from service.store.finding import Page, chunks
 from service.store.search import Attributes, Query, tag
 
@@ -104,7 +104,7 @@ class Archive:
                 uid, placed = instance.sop_instance_uid, replace(instance, path=self._blobs.path(instance.sha256))
                 sha256, origin = known.get(uid, ("", ""))
                 if sha256 not in ("", instance.sha256):
-                    filed.append(Filed("conflict", instance, origin))
+                    filed.append(self._again(instance, sha256, origin))
                 elif not self._take(entry):
                     filed.append(Filed("no_space", instance, origin))
                 elif sha256:
@@ -120,6 +120,13 @@ class Archive:
                 known |= self._contents(connection, fresh)
             # Another process may have filed one of these UIDs since the first look: the first stays
             return [self._settled(one, *known.get(one.instance.sop_instance_uid, ("", ""))) for one in filed]
+
+    def _again(self, instance: Instance, sha256: str, origin: str) -> Filed:
+        """What becomes of an instance whose UID is there with other bytes: they may differ in how it travelled only."""
+        there = self._blobs.path(sha256)
+        if there.exists() and same_data_set(there, instance.path):
+            return Filed("repeated", replace(instance, path=there, sha256=sha256), origin)
+        return Filed("conflict", instance, origin)
 
     @staticmethod
     def _settled(one: Filed, sha256: str, origin: str) -> Filed:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -267,6 +268,7 @@ def test_every_door_gives_the_same_bytes(
         o["kind"]: hashlib.sha256(pacs.server.call("GET", o["href"])[1]).hexdigest() for o in over_dimse["objects"]
     }
     assert made == again and "SR" in made
+    assert stow(pacs.server, files) == 200, "what came by C-STORE is the same instance by STOW-RS"
     assert stow(server, files) == 200
     newest = server.of_study(uid, 2)[0]
     assert newest["id"] != over_http["id"]
@@ -346,6 +348,37 @@ def test_a_radiologists_report_says_where_to_look(pacs: Pacs, slices: list[pydic
     assert finding["location"]["origin"] == "reference"
     assert np.allclose(finding["location"]["center_mm"], [x, y, z], atol=0.6)
     assert analysis["outcome"] == "positive"
+
+
+def test_an_enhanced_ct_is_answered_like_its_slices(server: Server, slices: list[pydicom.Dataset]) -> None:
+    """The same 24 slices as single instances and as one legacy converted enhanced object (made by highdicom)."""
+    from highdicom.legacy import LegacyConvertedEnhancedCTImage
+
+    _, files = study(slices, "ENHANCED", 24)
+    single = [pydicom.dcmread(io.BytesIO(data)) for data in files]
+    for ds in single:
+        ds.decompress()
+        ds.Manufacturer, ds.StudyID, ds.PatientBirthDate = "Check", "1", ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = LegacyConvertedEnhancedCTImage(single, generate_uid(), 5, generate_uid(), 1)
+    stream = io.BytesIO()
+    whole.save_as(stream, enforce_file_format=True)
+    request = {"regions": [{"id": "n", "center_mm": list(LESION_MM)}]}
+    bundle = io.BytesIO()
+    with zipfile.ZipFile(bundle, "w") as archive:
+        for number, data in enumerate(files):
+            archive.writestr(f"{number}.dcm", data)
+    answers = []
+    for name, data in (("slices.zip", bundle.getvalue()), ("enhanced.dcm", stream.getvalue())):
+        _, body = server.post([(name, data)], request)
+        body = server.ended(body["id"])
+        assert {"SR", "SEG", "SC", "KOS"} == {one["kind"] for one in body["objects"]}
+        answers.append(body["findings"][0])
+    one, two = answers
+    assert one["probabilities"] == pytest.approx(two["probabilities"], abs=1e-6)
+    assert one["location"]["center_mm"] == pytest.approx(two["location"]["center_mm"])
+    assert "#" in two["location"]["sop_instance_uid"] and "#" not in one["location"]["sop_instance_uid"]
 
 
 def test_ohif_s_way_of_reading(server: Server, eye: bytes) -> None:

@@ -187,6 +187,22 @@ class TestOwnResults:
         assert "0018A001" not in found(Manufacturer="Pellucid")
 
 
+def test_the_orders_a_series_was_made_for(found: Any) -> None:
+    one, two, three = Dataset(), Dataset(), Dataset()
+    one.ScheduledProcedureStepID, one.RequestedProcedureID, one.RequestedProcedureDescription = "SPS1", "RP1", "private"
+    two.RequestedProcedureID = "RP2"
+    three.RequestedProcedureDescription = "nothing to search by"
+    got = found(RequestAttributesSequence=[one, two, three])
+    assert got["00400275"] == {
+        "vr": "SQ",
+        "Value": [
+            {"00400009": {"vr": "SH", "Value": ["SPS1"]}, "00401001": {"vr": "SH", "Value": ["RP1"]}},
+            {"00401001": {"vr": "SH", "Value": ["RP2"]}},
+        ],
+    }
+    assert "00400275" not in found() and "00400275" not in found(RequestAttributesSequence=[three])
+
+
 def without_pixels(sop_class: str, **elements: Any) -> bytes:
     ds = Dataset()
     ds.file_meta = FileMetaDataset()

@@ -1,4 +1,4 @@
-"""The archive: filing once and for good, retrieving by UIDs, taking out; on SQLite, and its SQL for PostgreSQL."""
+"""The archive: filing once and for good, retrieving by UIDs, taking out; on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Arrive = Callable[..., Arrival]
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = db.open_database(tmp_path / "x.sqlite")
+def engine(tmp_path: Path, database: str) -> Iterator[Engine]:
+    opened = db.open_database(database or tmp_path / "x.sqlite")
     yield opened
     opened.dispose()
 
@@ -381,3 +381,24 @@ def test_the_statements_compile_for_postgresql(engine: Engine, level: Any) -> No
     query = Query(level, tuple(criterion((tag(keyword),), text) for keyword, text in keys), 10)
     text = str(finding._statement(engine, query).compile(dialect=postgresql.dialect()))
     assert "lower(archive.patient_name) LIKE" in text and "archive.study_date >=" in text
+
+
+def test_the_same_data_set_by_another_way_is_the_same_instance(tmp_path: Path) -> None:
+    """Preamble and meta information name the sender; a changed data set, or other meta without a length, is another matter."""
+    from service.store.filing import same_data_set
+
+    def file(name: str, preamble: bytes, source: bytes, rest: bytes, counted: bool = True) -> Path:
+        meta = b"\x02\x00\x16\x00AE" + len(source).to_bytes(2, "little") + source
+        length = b"\x02\x00\x00\x00UL\x04\x00" + len(meta).to_bytes(4, "little")
+        path = tmp_path / name
+        path.write_bytes(preamble * 128 + b"DICM" + (length if counted else b"") + meta + rest)
+        return path
+
+    one = file("one", b"\0", b"PACS", b"\x08\x00data")
+    assert same_data_set(one, file("two", b"x", b"MODALITY", b"\x08\x00data"))
+    assert not same_data_set(one, file("three", b"\0", b"PACS", b"\x08\x00datA"))
+    assert not same_data_set(one, file("four", b"\0", b"PACS", b"\x08\x00data and more"))
+    bare = file("five", b"\0", b"PACS", b"\x08\x00data", counted=False)
+    assert same_data_set(bare, bare) and not same_data_set(
+        bare, file("six", b"\0", b"ELSE", b"\x08\x00data", counted=False)
+    )
