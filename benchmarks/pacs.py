@@ -22,7 +22,7 @@ import numpy as np
 import pydicom
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from benchmarks.server import free_port
@@ -44,7 +44,9 @@ class Pacs:
         for context in AllStoragePresentationContexts:
             ae.add_supported_context(context.abstract_syntax or "", ExplicitVRLittleEndian)
         self.port = free_port()
-        self._server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        self._server: Any = ae.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+        )
 
     def _store(self, event: Any) -> int:
         if event.request.AffectedSOPClassUID == SR:
@@ -114,7 +116,7 @@ def fundus() -> Dataset:
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = OPHTHALMIC
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = UID(OPHTHALMIC)
     ds.PatientID, ds.PatientName, ds.Modality, ds.ImageLaterality = "BENCH", "Bench", "OP", "R"
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
     ds.Rows, ds.Columns, ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 1062, 1600, 8, 8, 7, 0

@@ -1,6 +1,7 @@
 """``/api/v1/deliveries``: what is on its way to which destination, what was set aside, and sending it again.
 
-``/api/v1/series``: series that came through the DICOM doors, and what each waits for.
+``/api/v1/series``: series that came through the DICOM doors, and what each waits for. ``/api/v1/rejected``: what came and could
+not be filed.
 """
 
 from __future__ import annotations
@@ -49,6 +50,13 @@ def replay_some() -> Response:
     if "destination" in asked:
         filters["destination"] = str(asked["destination"])
     return _replayed(service().store.deliveries.page(filters, 10_000))
+
+
+@blueprint.get("/rejected")
+def rejected() -> Response:
+    """What was acknowledged and could not be filed: another instance with its UID is here already."""
+    query(())
+    return _json({"rejected": service().store.rejected()})
 
 
 def _replayed(deliveries: list[Delivery]) -> Response:

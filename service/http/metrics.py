@@ -85,6 +85,12 @@ class Metrics:
         yield GaugeMetricFamily(
             "pellucid_series_open", "Series that are not complete yet", value=len(self._service.store.series.waiting())
         )
+        yield GaugeMetricFamily(
+            "pellucid_rejected_instances", "Received and not filed", value=len(self._service.store.rejected())
+        )
+        yield GaugeMetricFamily(
+            "pellucid_ready", "1 while analyses are taken up", value=int(self._service.queue.working)
+        )
         waiting = GaugeMetricFamily("pellucid_oldest_waiting_seconds", "Age of what waits the longest", labels=["what"])
         for what, since in self._service.store.oldest().items():
             age = (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds() if since else 0.0
@@ -97,6 +103,8 @@ class Metrics:
         listener = self._service.listener
         alive = len(listener.pids) if listener is not None else 0
         yield GaugeMetricFamily("pellucid_dicom_receivers", "Processes that receive DICOM", value=alive)
+        busy = listener.associations if listener is not None else 0
+        yield GaugeMetricFamily("pellucid_associations", "Open DICOM associations", value=busy)
         images = CounterMetricFamily("pellucid_model_images", "Images a model saw", labels=["model", "provider"])
         seconds = CounterMetricFamily("pellucid_model_seconds", "Time a model ran", labels=["model", "provider"])
         engine = self._service.tools.engine

@@ -234,6 +234,13 @@ def _deliveries() -> dict[str, Any]:
                 body=_json_body("Replay"),
             )
         },
+        "/api/v1/rejected": {
+            "get": _operation(
+                "listRejected",
+                "What was acknowledged and could not be filed: another instance with its UID is here already.",
+                {"200": _answer("The latest first; `sha256` names the content in the data folder.", "Anything")},
+            )
+        },
         "/api/v1/series": {
             "get": _operation(
                 "listOpenSeries",

@@ -24,6 +24,7 @@ from service.intake import multiframe
 from service.intake.inbox import Event, Inbox
 from service.pipeline import completeness, problem, regions
 from service.pipeline.analysis import Pipeline
+from service.pipeline.performer import Performer
 from service.pipeline.queue import Queue
 from service.pipeline.request import stored
 from service.pipeline.work import Work
@@ -66,6 +67,8 @@ class Arrivals:
         self._pauses: dict[str, tuple[str, float]] = {}
         """When each open series came last and before what moment it is not looked at again."""
         self._thread = threading.Thread(target=self._work, name="arrivals", daemon=True)
+        self.performer: Performer | None = None
+        """Does what work items ask for."""
         self.on_commitment: Callable[[Commitment], None] = lambda report: None
         self.on_arrival: Callable[[Arrival, str], None] = lambda arrival, outcome: None
         """Told every arrival and what became of it, for metrics."""
@@ -100,6 +103,8 @@ class Arrivals:
                     self.caught_up.set()
                 if self._settings.workers:
                     self._watch()
+                    if self.performer is not None:
+                        self.performer.look()
             except Exception as error:  # noqa: BLE001 - outlives a locked, full or absent database
                 problem.of_fault(error)
                 time.sleep(1.0)

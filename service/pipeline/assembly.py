@@ -26,6 +26,7 @@ from service.pipeline import body
 from service.pipeline.analysis import Pipeline
 from service.pipeline.arrivals import Arrivals
 from service.pipeline.objects import Objects
+from service.pipeline.performer import Performer
 from service.pipeline.queue import Queue
 from service.pipeline.sending import Sending
 from service.pipeline.work import Tools
@@ -78,6 +79,9 @@ class DicomListener(Protocol):
 
     @property
     def port(self) -> int: ...
+
+    @property
+    def associations(self) -> int: ...
 
     def stop(self) -> None: ...
 
@@ -176,6 +180,7 @@ def open_service(settings: Settings) -> Service:
     folder = store.folder / "inbox"
     arrivals = Arrivals(store, pipeline, queue, Inbox(folder, limits(settings)), settings)
     arrivals.on_commitment = sending.committed
+    arrivals.performer = Performer(store, pipeline, queue, settings)
     queue.start()
     arrivals.start()
     threading.Thread(target=_sweep, args=(store, arrivals, time.time()), name="sweep", daemon=True).start()

@@ -30,7 +30,7 @@ from service.store.analyses import Store
 from service.store.moments import stamp
 from service.store.rows import Analysis
 from service.store.subscriptions import attribute, code, first
-from service.store.workitems import IN_PROGRESS, PERFORMED, PROGRESS, SCHEDULED, Workitem, Workitems
+from service.store.workitems import IN_PROGRESS, PERFORMED, PROGRESS, SCHEDULED, Workitem
 
 log = logging.getLogger("pellucid.performer")
 
@@ -61,7 +61,7 @@ class Performer:
 
     def __init__(self, store: Store, pipeline: Pipeline, queue: Queue, settings: Settings) -> None:
         self._store, self._pipeline, self._queue, self._settings = store, pipeline, queue, settings
-        self._workitems = Workitems.of(store)
+        self._workitems = store.workitems
         self._pauses: dict[str, tuple[str, float, float]] = {}
         """When each waiting work item changed last, before what moment it is not looked at again, and the pause till then."""
         self._faults: dict[str, int] = {}

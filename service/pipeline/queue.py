@@ -254,9 +254,10 @@ class Queue:
         self._sending.ask_again()
         if self._retention is not None and time.monotonic() >= self._next_purge:
             self._next_purge = time.monotonic() + PURGE_S
-            count = self._store.purge(_stored(datetime.now(UTC) - self._retention))
+            before = _stored(datetime.now(UTC) - self._retention)
+            count = self._store.purge(before) + self._store.workitems.forget(before)
             if count:
-                log.info("%d analyses and images were purged here: their time was up", count)
+                log.info("%d analyses, images and work items were purged here: their time was up", count)
 
     def _beat(self) -> None:
         """Give signs of life. A thread of its own: the engine holds the dispatcher for a while after the database was away."""

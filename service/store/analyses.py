@@ -10,6 +10,7 @@ import base64
 import errno
 import fcntl
 import json
+import math
 import shutil
 import threading
 import uuid
@@ -29,6 +30,7 @@ from service.store.blobs import Blobs
 from service.store.deliveries import Deliveries
 from service.store.rows import Analysis, now
 from service.store.series import SeriesTable
+from service.store.workitems import Workitems
 
 FILTERS = ("patient", "study", "status", "model")
 
@@ -96,6 +98,7 @@ class Store:
         self.archive = Archive(self._engine, self.blobs, self._content)
         self.series = SeriesTable(self._engine)
         self.deliveries = Deliveries(self._engine)
+        self.workitems = Workitems(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -141,7 +144,7 @@ class Store:
             "model": model,
             "study": first.study_uid,
             "series": first.series_uid,
-            "modality": first.modality,
+            "modality": first.modality[:16],
             "patient": first.patient_id,
             "request": json.dumps(request),
             "warnings": json.dumps(list(warnings)),
@@ -275,6 +278,22 @@ class Store:
                 "series": connection.scalar(select(func.min(s.last)).where(s.state == "open")),
             }
 
+    def reject(self, arrival: Arrival, reason: str) -> None:
+        """Keep what was acknowledged and cannot be filed, for a person to look at. Repeating it is fine."""
+        sha256 = arrival.instance.sha256
+        row = {"sha256": sha256, "received": arrival.received or now(), "sender": arrival.sender[:64], "reason": reason}
+        with self._content:
+            if arrival.instance.path != self.blobs.path(sha256):
+                self.blobs.adopt(arrival.instance.path, sha256)
+            with self._engine.begin() as connection:
+                db.add_new(connection, db.rejected, [row])
+
+    def rejected(self) -> list[dict[str, Any]]:
+        """What could not be filed, the latest first: sha256 (the name of its content), received, sender, reason."""
+        query = select(db.rejected).order_by(db.rejected.c.received.desc(), db.rejected.c.sha256)
+        with self._engine.connect() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
+
     # -- a worker's steps -----------------------------------------------------------------------------------------------
 
     def begin(self, identity: str) -> Analysis | None:
@@ -297,13 +316,12 @@ class Store:
         with self._engine.connect() as connection:
             return [(row.id, row.attempts, row.door) for row in connection.execute(query)]
 
-    def count_attempt(self, identity: str) -> None:
-        """One more attempt of a queued analysis whose worker ended without a word."""
+    def count_attempt(self, identity: str, attempts: int) -> None:
+        """One more attempt of an analysis that still waits after so many: its worker ended without a word."""
         a = db.analyses.c
+        still = update(db.analyses).where(a.id == identity, a.status == "queued", a.attempts == attempts)
         with self._engine.begin() as connection:
-            connection.execute(
-                update(db.analyses).where(a.id == identity, a.status == "queued").values(attempts=a.attempts + 1)
-            )
+            connection.execute(still.values(attempts=attempts + 1))
 
     def _end(self, identity: str, **values: Any) -> bool:
         with self._engine.begin() as connection:
@@ -431,7 +449,10 @@ class Store:
         with self._content:
             with self._engine.connect() as connection:
                 loose = list(connection.scalars(idle))
-            self._forget_unreferenced(self.archive.remove(loose))
+            with self._engine.begin() as connection:
+                gone = delete(db.rejected).where(db.rejected.c.received < before).returning(db.rejected.c.sha256)
+                refused = list(connection.scalars(gone))
+            self._forget_unreferenced([*self.archive.remove(loose), *refused])
         return len(old) + len(loose)
 
     def objects(self, identity: str) -> list[str]:
@@ -460,21 +481,24 @@ class Store:
                 needed |= set(
                     connection.scalars(select(kept.sha256).where(kept.sha256.in_(some), kept.origin != "http"))
                 )
+                rejected = db.rejected.c.sha256
+                needed |= set(connection.scalars(select(rejected).where(rejected.in_(some))))
                 loose = sorted(set(some) - needed)
                 connection.execute(delete(db.archive).where(kept.sha256.in_(loose)))
                 connection.execute(delete(db.instances).where(db.instances.c.sha256.in_(loose)))
                 free |= set(loose)
         self.blobs.remove(free)
 
-    def sweep(self) -> None:
+    def sweep(self, before: float = math.inf) -> None:
         """Remove what a crash left behind: contents without a row that needs them, maps without an analysis.
 
-        Not where several hosts share the folder: another one may be about to write the row.
+        Not where several hosts share the folder: another one may be about to write the row. Only contents that were written
+        before a time (seconds since 1970): what is newer may be on its way, as may what still lies in the inbox.
         """
         if self.shared:
             return
         for folder in list(self.blobs.root.iterdir()):
-            if folder.is_dir() and (names := [file.name for file in folder.iterdir()]):
+            if folder.is_dir() and (names := [file.name for file in folder.iterdir() if file.stat().st_mtime < before]):
                 with self._content:
                     self._forget_unreferenced(names)
         for folder in list(self._results.iterdir()):
@@ -492,11 +516,15 @@ class Store:
             if known.rowcount == 0:
                 db.add_new(connection, db.hosts, [{"id": host, "seen": now()}])
 
-    def lost_hosts(self, before: str) -> list[str]:
-        """Hosts whose last sign of life is older; each is told to one caller only."""
-        h = db.hosts.c
+    def hosts(self) -> dict[str, str]:
+        """The latest sign of life of every host; whose clock wrote it is not known."""
+        with self._engine.connect() as connection:
+            return {row.id: row.seen for row in connection.execute(select(db.hosts))}
+
+    def forget_host(self, host: str, seen: str) -> None:
+        """Drop a host that gave no sign of life since."""
         with self._engine.begin() as connection:
-            return list(connection.scalars(delete(db.hosts).where(h.seen < before).returning(h.id)))
+            connection.execute(delete(db.hosts).where(db.hosts.c.id == host, db.hosts.c.seen == seen))
 
 
 def unique(instances: Sequence[Instance]) -> list[Instance]:

@@ -117,11 +117,11 @@ class Deliveries:
         """What a storage commitment transaction is about."""
         return self._find(db.deliveries.c.transaction == transaction)
 
-    def change(self, identities: Sequence[str], **values: Any) -> None:
-        """Write new values, with the moment of the change."""
+    def change(self, identities: Sequence[str], states: Sequence[str] = STATES, **values: Any) -> None:
+        """Write new values, with the moment of the change, where a delivery is in one of these states."""
         d = db.deliveries.c
         with self._engine.begin() as connection:
-            step = update(db.deliveries).where(d.id.in_(list(identities)))
+            step = update(db.deliveries).where(d.id.in_(list(identities)), d.state.in_(states))
             connection.execute(step.values(changed=now(), **values))
 
     def replay(self, deliveries: Sequence[Delivery]) -> int:

@@ -45,7 +45,7 @@ class SeriesTable:
                 row = {
                     "series_uid": series_uid,
                     "study_uid": study_uid,
-                    "modality": modality,
+                    "modality": modality[:16],
                     "first": moment,
                     "last": moment,
                     "state": "open",
@@ -78,7 +78,11 @@ class SeriesTable:
     def settle(
         self, series: Series, state: str, reason: str, fingerprint: str | None = None, analysis: str | None = None
     ) -> bool:
-        """Write what became of an open series, unless something came for it meanwhile or another host was first."""
+        """Write what became of an open series, unless something came for it meanwhile or another host was first.
+
+        When something came, the series stays open; that it was analysed is written in any case, so that the next answer
+        supersedes this one.
+        """
         s = db.series.c
         values: dict[str, Any] = {"state": state, "reason": reason}
         if fingerprint is not None:
@@ -87,7 +91,15 @@ class SeriesTable:
             values["analysis"] = analysis
         step = update(db.series).where(s.series_uid == series.series_uid, s.last == series.last, s.state == "open")
         with self._engine.begin() as connection:
-            return connection.execute(step.values(**values)).rowcount == 1
+            settled = connection.execute(step.values(**values)).rowcount == 1
+            if not settled and analysis is not None:
+                same = update(db.series).where(
+                    s.series_uid == series.series_uid,
+                    s.fingerprint == series.fingerprint,
+                    s.analysis.is_(None) if series.analysis is None else s.analysis == series.analysis,
+                )
+                connection.execute(same.values(analysis=analysis, fingerprint=values.get("fingerprint", s.fingerprint)))
+            return settled
 
     def note(self, series: Series, reason: str) -> None:
         """Say what an open series waits for."""

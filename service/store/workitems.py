@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -22,9 +22,6 @@ from service.store.moments import stamp
 from service.store.rows import now
 from service.store.search import Criterion, tag
 from service.store.subscriptions import PUSH, Subscriptions, attribute, first
-
-if TYPE_CHECKING:
-    from service.store.analyses import Store
 
 SCHEDULED, IN_PROGRESS, COMPLETED, CANCELED = "SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED"
 PROGRESS, PERFORMED = "ProcedureStepProgressInformationSequence", "UnifiedProcedureStepPerformedProcedureSequence"
@@ -116,11 +113,6 @@ class Workitems:
         self._engine = engine
         self.subscriptions = Subscriptions(engine)
 
-    @classmethod
-    def of(cls, store: Store) -> Workitems:
-        """Those in the database of a store."""
-        return cls(store._engine)
-
     # -- change ---------------------------------------------------------------------------------------------------------
 
     def create(self, uid: str, dataset: dict[str, Any]) -> bool:
@@ -184,8 +176,8 @@ class Workitems:
         narrow = [condition for one in criteria if (condition := _narrow(one)) is not None]
         query = select(db.workitems).where(*narrow).order_by(_W.created, _W.uid)
         found: list[Workitem] = []
-        with self._engine.connect() as connection:
-            for row in connection.execution_options(yield_per=100).execute(query):
+        with self._engine.connect() as connection, connection.execution_options(yield_per=100).execute(query) as rows:
+            for row in rows:
                 one = _workitem(row)
                 if not all(key.matches(one.dataset) for key in criteria):
                     continue

@@ -41,7 +41,7 @@ YAMLLINT = (
 )
 METRICS = {
     "pellucid_analyses_total",
-    "pellucid_associations_total",
+    "pellucid_associations",
     "pellucid_deliveries",
     "pellucid_dicom_receivers",
     "pellucid_disk_free_bytes",
@@ -51,7 +51,6 @@ METRICS = {
     "pellucid_oldest_waiting_seconds",
     "pellucid_ready",
     "pellucid_received_instances_total",
-    "pellucid_rejected_instances_total",
     "pellucid_request_seconds_bucket",
     "pellucid_request_seconds_count",
     "pellucid_series_open",

@@ -47,7 +47,7 @@ class Client(FlaskClient):
         return super().open(*arguments, **{"buffered": True, **more})
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def app(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     settings = Settings(
         data_dir=tmp_path_factory.mktemp("data"),
@@ -92,7 +92,7 @@ def post(client: FlaskClient) -> Post:
     return send
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def done(app: Flask, crop: bytes, other_crop: bytes) -> dict[str, Any]:
     """A completed analysis of two slices of one nodule."""
     body, kind = multipart([("a.png", crop), ("b.png", other_crop)], {"model": "sisc_lung", "pixel_spacing_mm": 0.6})

@@ -188,3 +188,13 @@ def test_only_the_pages_own_kinds_of_file_are_served(
 
 def test_an_escaped_pipe_stays_in_its_cell() -> None:
     assert "<td>R(.|c)</td><td>1</td>" in markdown.render("| a | b |\n|---|---|\n| R(.\\|c) | 1 |")
+
+
+def test_metrics_that_alerts_and_dashboard_need_exist(client: FlaskClient, done: dict[str, Any]) -> None:
+    from tests.unit.test_deploy import METRICS
+
+    text = client.get("/metrics").text
+    served = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if line and not line.startswith("#")}
+    declared = {line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    missing = {name for name in METRICS if name not in served and not {name, name.removesuffix("_total")} & declared}
+    assert not missing

@@ -1,4 +1,4 @@
-"""A store in a temporary folder, and instances to put into it."""
+"""A store in a temporary folder, on SQLite and on PostgreSQL, and instances to put into it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,29 @@ import pytest
 
 from service.records import Instance
 from service.store.analyses import Store
+from tests import postgres
 
 MakeInstance = Callable[..., Instance]
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[postgres.Postgres]:
+    with postgres.running() as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """The setting `database`."""
+    if request.param == "sqlite":
+        return ""
+    cluster: postgres.Postgres = request.getfixturevalue("cluster")
+    return cluster.create()
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "data", free_bytes=0)
+def store(tmp_path: Path, database: str) -> Iterator[Store]:
+    opened = Store(tmp_path / "data", free_bytes=0, database=database)
     yield opened
     opened.close()
 

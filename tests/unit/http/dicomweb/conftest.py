@@ -33,7 +33,7 @@ class Client(FlaskClient):
         return super().open(*arguments, **{"buffered": True, **more})
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def app(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     settings = Settings(
         data_dir=tmp_path_factory.mktemp("data"),
@@ -56,7 +56,7 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def address(app: Flask) -> Iterator[str]:
     """The application behind a real web server on loopback; its DICOMweb root."""
     server = waitress.create_server(app, host="127.0.0.1", port=0, threads=4)

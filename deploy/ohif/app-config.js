@@ -1,0 +1,42 @@
+/** @type {AppTypes.Config} OHIF on an origin of its own, with Pellucid's DICOMweb under /dicomweb on the same origin. */
+window.config = {
+  routerBasename: null,
+  extensions: [],
+  modes: [],
+  showStudyList: true,
+  maxNumberOfWebWorkers: 3,
+  showLoadingIndicator: true,
+  showWarningMessageForCrossOrigin: true,
+  showCPUFallbackMessage: true,
+  strictZSpacingForVolumeViewport: true,
+  groupEnabledModesFirst: true,
+  maxNumRequests: { interaction: 20, thumbnail: 5, prefetch: 10 },
+  showErrorDetails: 'production',
+  defaultDataSourceName: 'pellucid',
+  dataSources: [
+    {
+      namespace: '@ohif/extension-default.dataSourcesModule.dicomweb',
+      sourceName: 'pellucid',
+      configuration: {
+        friendlyName: 'Pellucid',
+        name: 'pellucid',
+        qidoRoot: '/dicomweb',
+        wadoRoot: '/dicomweb',
+        wadoUriRoot: '/dicomweb',
+        qidoSupportsIncludeField: true,
+        supportsFuzzyMatching: true,
+        supportsWildcard: true,
+        supportsReject: false,
+        dicomUploadEnabled: false,
+        imageRendering: 'wadors',
+        thumbnailRendering: 'thumbnail',
+        thumbnailRequestStrategy: 'fetch',
+        enableStudyLazyLoad: true,
+        singlepart: 'bulkdata',
+        // Whatever scheme and name Pellucid was asked by: they are on this origin.
+        bulkDataURI: { enabled: true, transform: url => url.replace(/^https?:\/\/[^/]+/, window.location.origin) },
+        omitQuotationForMultipartRequest: false,
+      },
+    },
+  ],
+};
