@@ -108,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     card.set_defaults(run=_card)
     settings_flags(card)
 
+    destinations = command("destinations", "List where results are sent, and try the DICOM ones.", _destinations)
+    destinations.add_argument("--echo", action="store_true", help="send each DICOM destination a C-ECHO")
+    settings_flags(destinations)
+
     demo = command("demo", "Write a synthetic chest CT and a synthetic fundus photograph to try things with.", _demo)
     demo.add_argument(
         "--out",
@@ -388,6 +392,27 @@ def _card(asked: argparse.Namespace) -> int:
         return _say(f"there is no model {asked.name}; there are: {', '.join(known) or 'none'}", FAILED)
     print((known[asked.name] / "CARD.md").read_text(encoding="utf-8"), end="")
     return DONE
+
+
+def _destinations(asked: argparse.Namespace) -> int:
+    """One line a destination; with ``--echo`` whether it answers."""
+    from service.delivery import cstore
+    from service.delivery.attempt import Sent
+    from service.delivery.destinations import Dicom
+
+    found = _effective(asked).settings.destinations
+    if not found:
+        print("no destinations; docs/pacs.md says how to name one")
+    code = DONE
+    for destination in found:
+        line = f"{destination.name}\t{json.dumps(destination.describe())}"
+        if asked.echo and isinstance(destination, Dicom):
+            outcome = cstore.echo(destination)
+            good = isinstance(outcome, Sent)
+            line += f"\t{'answers' if good else outcome.reason}"  # type: ignore[union-attr]
+            code = code if good else FAILED
+        print(line)
+    return code
 
 
 def _demo(asked: argparse.Namespace) -> int:

@@ -140,3 +140,28 @@ def test_demo_writes_phantoms_that_can_be_analysed(tmp_path: Path, capsys: pytes
         assert main([*words[1:-2], "--json"]) == 0
         body = json.loads(capsys.readouterr().out)
         assert body["findings"], body
+
+
+def test_destinations_are_listed_and_tried(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pynetdicom import AE, evt
+    from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+    ae = AE("PACS")
+    ae.add_supported_context(Verification)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_ECHO, lambda event: 0)])
+    assert server is not None
+    good = {"kind": "dicom", "name": "good", "host": "127.0.0.1", "port": server.server_address[1], "ae_title": "PACS"}
+    gone = {**good, "name": "gone", "port": 9}
+    hook = {"kind": "callback", "name": "hook", "url": "https://x.example/", "secret": "correct-horse-battery"}
+    try:
+        monkeypatch.setenv("PELLUCID_DESTINATIONS", json.dumps([good, hook]))
+        assert main(["destinations", "--echo"]) == 0
+        out = capsys.readouterr().out
+        assert "answers" in out.splitlines()[0] and "hook" in out and "correct-horse" not in out
+        monkeypatch.setenv("PELLUCID_DESTINATIONS", json.dumps([good, gone]))
+        assert main(["destinations", "--echo"]) == 1
+        assert "answers" not in capsys.readouterr().out.splitlines()[1]
+    finally:
+        server.shutdown()
