@@ -73,6 +73,7 @@ bench: $(TEST) ## measure; writes the figures that the documents quote
 .PHONY: pictures
 pictures: $(TEST) ## draw the pictures of the documents from real answers
 	PYTHONPATH=. $(RUN) docs/images/make.py
+	PYTHONPATH=. $(RUN) docs/images/ohif.py
 
 .PHONY: conformance
 conformance: $(SERVICE) ## write the conformance statements and the generated tables of the documents

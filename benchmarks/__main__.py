@@ -17,6 +17,9 @@ MALLOC = {
 """PyTorch is tuned fairly: without these glibc gives its large tensors back to the kernel after every call."""
 
 
+SECTIONS = ("sisc_lung", "clear_dr", "service", "cstore", "pacs")
+
+
 def table(results: dict[str, Any]) -> str:
     """The figures as Markdown."""
     lines = [
@@ -53,11 +56,11 @@ def main() -> int:
     """Run what was asked for; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="pairs of every comparison")
-    parser.add_argument("--only", choices=["sisc_lung", "clear_dr", "service"], default=None)
+    parser.add_argument("--only", choices=SECTIONS, default=None)
     given = parser.parse_args()
     if not MALLOC.keys() <= os.environ.keys():
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, **MALLOC})
-    from benchmarks import maps, server
+    from benchmarks import cstore, maps, pacs, server
     from training.bundles import commit, today
     from training.data import ROOT
 
@@ -65,10 +68,12 @@ def main() -> int:
     path = ROOT / "docs" / "results" / "bench.json"
     if given.only and path.exists():
         sections = json.loads(path.read_text(encoding="utf-8"))["sections"]
-    for name in ("sisc_lung", "clear_dr", "service"):
+    doors = {"service": server.measure, "cstore": cstore.measure, "pacs": pacs.measure}
+    for name in SECTIONS:
         if given.only in (None, name):
             print(f"{name} ...", flush=True)
-            sections[name] = server.measure(given.rounds) if name == "service" else maps.measure(name, given.rounds)
+            measure = doors.get(name)
+            sections[name] = measure(given.rounds) if measure else maps.measure(name, given.rounds)
     results = {
         "date": today(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

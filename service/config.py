@@ -56,6 +56,9 @@ class Settings:
     batch_limit: int = _setting(16, "images in one inference", low=1, high=1024)
     workers: int = _setting(1, "analyses at the same time", low=1, high=64)
     attempts: int = _setting(3, "how often an analysis is taken up before it counts as failed", low=1, high=100)
+    host_lost_s: float = _setting(
+        45.0, "seconds without a sign of life after which the other hosts take over a host's work", low=2, high=3600
+    )
     queue_limit: int = _setting(256, "waiting analyses before new ones are refused", low=1)
     sync_wait_s: float = _setting(10.0, "seconds a POST waits for the result before it answers 202", low=0, high=300)
     stop_wait_s: float = _setting(20.0, "seconds a stop waits for the running analysis", low=0, high=3600)
@@ -108,6 +111,11 @@ class Settings:
     blobs_dir: str = _setting("", "folder of images and results, shared by all hosts; empty: in data_dir")
 
     http_threads: int = _setting(16, "threads that answer HTTP requests", low=2, high=1024)
+    trusted_proxy: str = _setting(
+        "127.0.0.1",
+        "address of the reverse proxy whose X-Forwarded-Proto is believed; * = any, empty = none",
+        empty=True,
+    )
     upload_bytes: int = _setting(1 << 30, "largest request body, bytes", low=1024)
     upload_parts: int = _setting(4096, "parts of one multipart body", low=1)
     infer_bytes: int = _setting(64 << 20, "largest body of /v2/models/{name}/infer, bytes", low=1024)
@@ -193,7 +201,7 @@ def _convert(entry: Field[Any], value: Any, source: str) -> Any:
         for item in result:
             _check_text(entry, item, wrong)
         return result
-    if not isinstance(value, (str, Path)) or not (str(value) or entry.default == ""):
+    if not isinstance(value, (str, Path)) or not (str(value) or entry.default == "" or entry.metadata.get("empty")):
         raise wrong("is not a text")
     _check_text(entry, str(value), wrong)
     return kind(value)

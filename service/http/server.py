@@ -57,6 +57,8 @@ def listen(app: Flask, settings: Settings) -> BaseWSGIServer | MultiSocketServer
         channel_request_lookahead=1,  # notice clients that hang up while they wait
         ident=None,
         clear_untrusted_proxy_headers=True,
+        trusted_proxy=settings.trusted_proxy or None,
+        trusted_proxy_headers={"x-forwarded-proto"} if settings.trusted_proxy else None,
     )
 
 

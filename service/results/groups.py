@@ -157,8 +157,11 @@ def _aggregation(report: Report) -> list[str]:
 
 
 def _probabilities(report: Report, finding: Finding) -> Iterator[ContentItem]:
-    """One NUM a class, the class as modifier of the concept."""
-    for entry in report.bundle.description["classes"]:
+    """One NUM a class, the class as modifier of the concept.
+
+    That of cancer comes first: some viewers list the numbers of a group without their modifiers.
+    """
+    for entry in sorted(report.bundle.description["classes"], key=lambda entry: entry["name"] != "malignant"):
         value = finding["probabilities"][entry["name"]]
         if entry["name"] == "malignant":
             yield content.number(codes.PROBABILITY_OF_CANCER, value, codes.NO_UNITS)

@@ -78,7 +78,7 @@ def photograph(eye: bytes, patient: str) -> tuple[str, bytes]:
     ds.StudyInstanceUID = generate_uid(entropy_srcs=[patient, "op study"])
     ds.SeriesInstanceUID = generate_uid(entropy_srcs=[patient, "op series"])
     ds.PatientID, ds.PatientName, ds.PatientBirthDate, ds.PatientSex = patient, f"Check^{patient}", "19600101", "O"
-    ds.Modality, ds.ImageLaterality, ds.StudyDate, ds.StudyTime = "OP", "R", "20260101", "120000"
+    ds.Modality, ds.ImageLaterality, ds.StudyDate, ds.StudyTime = "OP", "L", "20260101", "120000"
     ds.ContentDate, ds.ContentTime, ds.StudyID, ds.AccessionNumber = "20260101", "120000", "1", "A1"
     ds.SeriesNumber = ds.InstanceNumber = 1
     ds.ReferringPhysicianName, ds.Manufacturer = "", "Check"
@@ -389,6 +389,8 @@ def test_ohif_s_way_of_reading(server: Server, eye: bytes) -> None:
     client = DICOMwebClient(f"{server.base}/dicomweb")
     client.store_instances([pydicom.dcmread(io.BytesIO(data))])
     server.of_study(uid)
+    behind_tls = server.call("GET", "/dicomweb/studies?PatientID=WEB-1", headers={"X-Forwarded-Proto": "https"})[1]
+    assert behind_tls[0]["00081190"]["Value"][0].startswith("https://"), "a browser would not load the other kind"
     (found,) = client.search_for_studies(search_filters={"PatientID": "WEB-1"})
     assert found["0020000D"]["Value"] == [uid]
     series = client.search_for_series(uid)

@@ -142,9 +142,7 @@ def test_demo_writes_phantoms_that_can_be_analysed(tmp_path: Path, capsys: pytes
         assert body["findings"], body
 
 
-def test_destinations_are_listed_and_tried(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_destinations_are_listed_and_tried(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from pynetdicom import AE, evt
     from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 

@@ -349,7 +349,26 @@ def test_nothing_is_visible_before_it_is_on_the_disk(
     monkeypatch.setattr(deposit.os, "fsync", watched)
     keep(writer, make_dicom())
     assert [step for step, _ in seen] == ["dcm", "json.part", "folder"]
-    assert ".json" not in seen[0][1] + seen[1][1] and ".json" in seen[2][1]
+    assert not any(".json" in suffixes for _, suffixes in seen) and len(inbox.entries()) == 1
+
+
+def test_recovery_finishes_what_may_have_been_acknowledged(inbox: Inbox, writer: Writer, make_dicom: MakeDicom) -> None:
+    names = [
+        keep(writer, make_dicom()),
+        writer.event("association-opened"),
+        keep(writer, make_dicom()),
+        keep(writer, make_dicom()),
+    ]
+    for name in names:
+        (inbox.folder / f"{name}.json").rename(inbox.folder / f"{name}.json.part")
+    short = inbox.folder / f"{names[2]}.json.part"
+    short.write_bytes(short.read_bytes()[:-1])
+    with (inbox.folder / f"{names[3]}.dcm").open("r+b") as stream:
+        stream.truncate(200)
+    assert inbox.entries() == []
+    assert inbox.recover() == 4
+    assert [entry.id for entry in inbox.entries()] == names[:2]
+    assert len(list(inbox.folder.iterdir())) == 3
 
 
 def test_the_reader_is_woken_and_a_full_pipe_is_no_fault(inbox: Inbox) -> None:
