@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -25,6 +24,7 @@ from typing import Any, Protocol
 
 import pydicom
 
+from benchmarks.server import free_port
 from service.config import Settings
 from service.dimse.listener import Listener
 from service.intake.inbox import Inbox
@@ -178,7 +178,7 @@ def pellucid(folder: Path) -> Iterator[Receiver]:
 def storescp(folder: Path) -> Iterator[Receiver]:
     """DCMTK's receiver, one process an association, writing files."""
     folder.mkdir()
-    port = _free_port()
+    port = free_port()
     command = ["/usr/bin/storescp", "-pdu", str(_PDU), "--fork", "-dhl", "-od", str(folder), str(port)]
     with _running(command, port):
         yield Storescp(port, folder)
@@ -188,7 +188,7 @@ def storescp(folder: Path) -> Iterator[Receiver]:
 def orthanc(folder: Path) -> Iterator[Receiver]:
     """Orthanc without plugins."""
     folder.mkdir()
-    port, http = _free_port(), _free_port()
+    port, http = free_port(), free_port()
     configuration = {
         "StorageDirectory": str(folder / "files"),
         "IndexDirectory": str(folder / "index"),
@@ -220,9 +220,3 @@ def _running(command: list[str], port: int) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(30)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

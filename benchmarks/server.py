@@ -29,6 +29,7 @@ from training.data import ROOT, shared_data
 
 
 def free_port() -> int:
+    """A TCP port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

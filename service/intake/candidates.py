@@ -22,7 +22,7 @@ MOST, LEAST_SCORE = 6, 0.4
 LEAST_MM, LARGEST_MM = 3.0, 40.0
 LEAST_FLATNESS = 0.25
 """Flatter is a plate: a fissure, a scar, a sliver of the wall."""
-MOST_GOING_ON = 0.85
+MOST_GOING_ON = 0.8
 """What runs on as thick as it is, is a vessel, also where it leaves the lung field."""
 APART_MM = 6.0
 
