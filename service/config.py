@@ -80,7 +80,7 @@ class Settings:
     dicom_idle_s: float = _setting(60.0, "seconds an association may be silent", low=1, high=3600)
 
     series_stable_s: float = _setting(
-        5.0, "seconds without a new slice after which a series without gaps is complete", low=0.1, high=3600
+        2.0, "seconds without a new slice after which a series without gaps is complete", low=0.1, high=3600
     )
     series_wait_s: float = _setting(
         60.0, "the same for a series that lacks slices (gaps, or fewer than announced)", low=0.1, high=86400

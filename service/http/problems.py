@@ -8,8 +8,9 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from service.errors import InputError
+from service.errors import Busy, InputError
 from service.pipeline import problem
+from service.store import trouble
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -59,4 +60,9 @@ def install(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def fault(error: Exception) -> Response:
+        if trouble.passes(error):
+            problem.of_fault(error)
+            return respond(
+                problem.of_input(Busy("the database or the disk is busy or full now; try again in a moment"))
+            )
         return respond(problem.of_fault(error))

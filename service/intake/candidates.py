@@ -27,13 +27,13 @@ MOST_GOING_ON = 0.8
 APART_MM = 6.0
 
 WEIGHTS = {
-    "bias": -3.86,
-    "agreement": 2.11,
-    "compactness": 0.95,
-    "flatness": 1.38,
-    "going_on": -1.27,
-    "contrast": 1.9,
-    "response": 1.83,
+    "bias": -3.67,
+    "agreement": 1.73,
+    "compactness": 0.9,
+    "flatness": 1.6,
+    "going_on": -1.4,
+    "contrast": 1.97,
+    "response": 1.61,
 }
 """Logistic regression: ``python -m benchmarks.candidates --fit``."""
 

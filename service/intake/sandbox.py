@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import shutil
 import stat
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -136,6 +137,19 @@ class Sandbox:
             limit,
             lambda header, payload: answers.array(header, payload, "<f4", shape),
         )
+
+    def slices(self, instances: Sequence[Instance]) -> Iterator[np.ndarray]:
+        """`hounsfield` of each, in order; all children read ahead of whoever takes them, a few slices far."""
+        with ThreadPoolExecutor(self._workers) as threads:
+            ahead = collections.deque(threads.submit(self.hounsfield, one) for one in instances[: 2 * self._workers])
+            try:
+                for following in [*instances[2 * self._workers :], *[None] * len(ahead)]:
+                    yield ahead.popleft().result()
+                    if following is not None:
+                        ahead.append(threads.submit(self.hounsfield, following))
+            finally:
+                for one in ahead:
+                    one.cancel()
 
     def photograph(self, instance: Instance, longest_px: int = 2048) -> np.ndarray:
         """A photograph as uint8 RGB (h, w, 3), upright, the longer side at most `longest_px`."""

@@ -37,8 +37,10 @@ log = logging.getLogger("pellucid.arrivals")
 
 BATCH = 200
 POLL_S = 0.25
+STACKS = ("CT",)
+"""Modalities whose series grow slice by slice."""
 LEAST_QUIET_S = 0.3
-"""A series is looked at when nothing came for so long, and then again after `PAUSE_S`."""
+"""Such a series is looked at when nothing came for so long, and then again after `PAUSE_S`."""
 PAUSE_S = 0.5
 FAULT_PAUSE_S = 10.0
 """The same after a fault of ours, so that it holds up no other series."""
@@ -174,7 +176,8 @@ class Arrivals:
         )
         for arrival, one in zip(arrivals, filed, strict=True):
             self.on_arrival(arrival, one.outcome)
-        self.wake()
+        if filed:
+            self.wake()
 
     def _happened(self, event: Event) -> None:
         if event.kind == "association-closed":
@@ -193,7 +196,8 @@ class Arrivals:
             if self._stopping:
                 return
             last, until = self._pauses[series.series_uid]
-            if _age_s(series.last) < LEAST_QUIET_S or (last == series.last and time.monotonic() < until):
+            growing = series.modality in STACKS and _age_s(series.last) < LEAST_QUIET_S
+            if growing or (last == series.last and time.monotonic() < until):
                 continue
             self._pauses[series.series_uid] = (series.last, time.monotonic() + PAUSE_S)
             try:

@@ -157,7 +157,7 @@ def _candidates(case: Case, stack: Stack) -> tuple[tuple[Region, ...], str]:
     from service.intake import candidates  # SimpleITK takes a while to import
 
     with case.watch("decode"):
-        search = candidates.find((case.tools.sandbox.hounsfield(slice_) for slice_ in stack.instances), stack)
+        search = candidates.find(case.tools.sandbox.slices(stack.instances), stack)
     if not search.regions:
         why = f" ({search.reason})" if search.reason else ""
         return (), f"no region was given and the search found no candidate{why}; it misses nodules: {how}"

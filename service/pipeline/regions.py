@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from service.errors import InputError
+from service.errors import Busy, InputError, NoSpace
 from service.intake.references import Reference
 from service.intake.sandbox import Sandbox
 from service.pipeline.request import MAX_REGIONS
@@ -39,6 +39,8 @@ def named(
         name = f"the {place.modality} {place.sop_instance_uid}"
         try:
             references = sandbox.references(place)
+        except (Busy, NoSpace):
+            raise  # that passes; the mark must not be lost to it
         except InputError as error:
             notes.append(f"{name} was not used: {error.detail}")
             continue

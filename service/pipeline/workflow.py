@@ -18,7 +18,7 @@ ANALYSES, DELIVERIES = "analyses", "deliveries"
 VERSION = "1"
 """Of the workflows' shape: what an older service enqueued is run by a newer one."""
 POLL_S = 0.05
-DELIVERY_POLL_S = 0.25
+DELIVERY_POLL_S = 0.1
 FIRST, LATER = 1, 10
 """Priorities: somebody waits for the answer to an HTTP request."""
 _ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")

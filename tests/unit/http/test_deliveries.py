@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy.exc import OperationalError
 
 from service.delivery import tables
 from service.store import deliveries
@@ -76,3 +78,18 @@ def test_open_series_are_listed(client: FlaskClient, app: Flask) -> None:
     found = table.known("1.2.3")
     assert found is not None
     table.settle(found, "ignored", "a test")
+
+
+def test_a_locked_database_is_busy_and_no_fault(
+    client: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*arguments: Any) -> Any:
+        raise OperationalError("SELECT", {}, sqlite3.OperationalError("database is locked"))
+
+    monkeypatch.setattr(app.extensions["pellucid"].store.deliveries, "page", locked)
+    answer = client.get("/api/v1/deliveries")
+    assert answer.status_code == 503 and "Retry-After" in answer.headers and "locked" not in answer.text
+
+
+def test_what_could_not_be_filed_is_listed(client: FlaskClient) -> None:
+    assert client.get("/api/v1/rejected").get_json() == {"rejected": []}

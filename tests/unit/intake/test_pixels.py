@@ -19,7 +19,7 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
 
-from service.errors import OutOfContract
+from service.errors import InputError, OutOfContract
 from service.intake.sandbox import Sandbox
 from service.records import Instance
 
@@ -369,3 +369,24 @@ class TestGrey:
             sandbox.hounsfield(read(encode(PHOTOGRAPH, "PNG")))
         with pytest.raises(OutOfContract, match="other kind"):
             sandbox.grey(read(make_dicom()))
+
+
+def test_slices_come_in_order_and_are_read_ahead(put: Any, make_dicom: Any, sandbox: Any) -> None:
+    stored = [np.full((8, 8), number, np.int16) for number in range(11)]
+    instances = sandbox.inspect([put(make_dicom(pixels)) for pixels in stored])
+    for count in (0, 1, 3, 11):
+        found = list(sandbox.slices(instances[:count]))
+        assert [float(one.mean()) for one in found] == [float(sandbox.hounsfield(i).mean()) for i in instances[:count]]
+    reading = sandbox.slices(instances)
+    next(reading)
+    reading.close()
+    assert sandbox.hounsfield(instances[-1]).shape == (8, 8), "whoever stops early leaves nothing hanging"
+
+
+def test_a_slice_that_cannot_be_read_is_an_error_at_its_place(put: Any, make_dicom: Any, sandbox: Any) -> None:
+    instances = sandbox.inspect([put(make_dicom(np.full((8, 8), number, np.int16))) for number in range(4)])
+    instances[2].path.write_bytes(b"gone")
+    reading = sandbox.slices(instances)
+    next(reading), next(reading)
+    with pytest.raises(InputError):
+        next(reading)

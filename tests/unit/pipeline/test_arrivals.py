@@ -655,3 +655,16 @@ def test_a_host_without_workers_files_and_leaves_the_rest_to_others(tmp_path: Pa
     assert bench.arrivals.caught_up.wait(10)
     time.sleep(0.6)
     assert bench.submitted() == [] and bench.series().state == "open"
+
+
+def test_an_idle_thread_waits(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It once woke itself and took a whole core from the analyses."""
+    looks: list[float] = []
+    entries = bench.arrivals._inbox.entries
+    monkeypatch.setattr(
+        bench.arrivals._inbox, "entries", lambda limit: (looks.append(time.monotonic()), entries(limit))[1]
+    )
+    bench.arrivals.start()
+    time.sleep(1.0)
+    bench.arrivals.stop()
+    assert 1 <= len(looks) <= 10, f"{len(looks)} looks into an empty inbox in a second"

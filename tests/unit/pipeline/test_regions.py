@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.errors import InputError, OutOfContract
+from service.errors import Busy, InputError, OutOfContract
 from service.intake.references import Reference, References
 from service.phantoms import write_ct
 from service.pipeline import regions
@@ -95,6 +95,11 @@ def test_what_cannot_be_read_is_said_and_does_not_stop_the_answer() -> None:
     good = found(Reference("a", center_mm=(1, 2, 3), series_uid="1.5"))
     got, notes = named({"2.1": InputError("it is damaged"), "2.2": good})
     assert len(got) == 1 and "2.1" in notes[0] and "damaged" in notes[0]
+
+
+def test_busy_decoders_do_not_cost_a_mark() -> None:
+    with pytest.raises(Busy):
+        named({"2.1": Busy("all decoders are at work")})
 
 
 def test_results_of_ours_are_no_marks_and_no_images(pipeline: Pipeline, write_series: WriteSeries) -> None:
