@@ -70,6 +70,10 @@ models: $(TRAINING) ## evaluate what was learnt and write both bundles into mode
 bench: $(TEST) ## measure; writes the figures that the documents quote
 	$(RUN) -m benchmarks $(ARGS)
 
+.PHONY: candidates
+candidates: $(TEST) ## measure the search for nodule candidates; writes docs/candidates.md
+	$(RUN) -m benchmarks.candidates $(ARGS)
+
 .PHONY: pictures
 pictures: $(TEST) ## draw the pictures of the documents from real answers
 	PYTHONPATH=. $(RUN) docs/images/make.py

@@ -29,6 +29,7 @@ __all__ = ["Limits", "Reference", "References", "Sandbox", "is_archive"]
 
 T = TypeVar("T")
 
+SAME_FRAMES = 64
 _PROBLEMS = 10
 """Unreadable files after which `Sandbox.inspect` stops looking."""
 _PLANES_BYTES = 4096 * 14 * 8
@@ -231,6 +232,23 @@ class Sandbox:
             2 * self.limits.frame_bytes,
             lambda header, payload: (payload, answers.transfer_syntax(header)),
         )
+
+    def same(self, one: Instance, two: Instance) -> bool:
+        """Whether two files hold the same elements and the same decoded pixels, however they are encoded.
+
+        False where that cannot be told: a transfer syntax that is not decoded, more than `SAME_FRAMES` frames.
+        """
+        if (one.frames, one.has_pixels, one.samples) != (two.frames, two.has_pixels, two.samples):
+            return False
+        frames = one.frames if one.has_pixels else 0
+        try:
+            return (
+                frames <= SAME_FRAMES
+                and self.metadata(one) == self.metadata(two)
+                and all(self.frame(one, n)[0] == self.frame(two, n)[0] for n in range(1, frames + 1))
+            )
+        except errors.InputError:
+            return False
 
     def bulk(self, instance: Instance, element: str) -> bytearray:
         """A bulk value in little endian, by the path after ``bulkdata/`` in the metadata.

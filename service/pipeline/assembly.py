@@ -155,6 +155,7 @@ def open_service(settings: Settings) -> Service:
         store.close()
         raise
     pipeline = Pipeline(tools)
+    store.archive.same = tools.sandbox.same
     objects = open_objects(settings, tools)
     sending = Sending(
         store,

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,6 +58,8 @@ class Archive:
 
     def __init__(self, engine: Engine, blobs: Blobs, content: AbstractContextManager[Any] | None = None) -> None:
         self._engine, self._blobs, self._content = engine, blobs, content or threading.RLock()
+        self.same: Callable[[Instance, Instance], bool] = lambda filed, come: False
+        """Tells of two files under one UID, encoded in different ways, whether they hold the same; who can decode puts it here."""
 
     # -- file -----------------------------------------------------------------------------------------------------------
 
@@ -124,7 +126,9 @@ class Archive:
     def _again(self, instance: Instance, sha256: str, origin: str) -> Filed:
         """What becomes of an instance whose UID is there with other bytes: they may differ in how it travelled only."""
         there = self._blobs.path(sha256)
-        if there.exists() and same_data_set(there, instance.path):
+        if not there.exists():
+            return Filed("conflict", instance, origin)
+        if same_data_set(there, instance.path) or self.same(self.by_uid(instance.sop_instance_uid), instance):
             return Filed("repeated", replace(instance, path=there, sha256=sha256), origin)
         return Filed("conflict", instance, origin)
 

@@ -84,7 +84,9 @@ def test_a_locked_database_is_busy_and_no_fault(
     client: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def locked(*arguments: Any) -> Any:
-        raise OperationalError("SELECT", {}, sqlite3.OperationalError("database is locked"))
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise OperationalError("SELECT", {}, error)
 
     monkeypatch.setattr(app.extensions["pellucid"].store.deliveries, "page", locked)
     answer = client.get("/api/v1/deliveries")

@@ -427,3 +427,28 @@ class TestPictures:
         instance = read(stream.getvalue())
         for number in (1, 2):
             assert bytes(sandbox.frame(instance, number)[0]) == volume[number - 1].tobytes()
+
+
+class TestSame:
+    """Two files under one UID: the same instance however it travelled, or another one."""
+
+    STORED = np.random.default_rng(5).integers(0, 4000, (6, 8)).astype("<u2")
+
+    @pytest.mark.parametrize("syntax", NATIVE[1:])
+    def test_the_encoding_does_not_matter(self, syntax: Any, make_dicom: Build, read: Read, sandbox: Sandbox) -> None:
+        stored = self.STORED.astype(">u2") if syntax == ExplicitVRBigEndian else self.STORED
+        one = read(make_dicom(self.STORED, PixelRepresentation=0))
+        assert sandbox.same(one, read(make_dicom(stored, syntax, PixelRepresentation=0)))
+
+    def test_pixels_and_elements_do(self, make_dicom: Build, read: Read, sandbox: Sandbox) -> None:
+        one = read(make_dicom(self.STORED, PixelRepresentation=0))
+        changed = self.STORED.copy()
+        changed[3, 3] += 1
+        assert not sandbox.same(one, read(make_dicom(changed, PixelRepresentation=0)))
+        assert not sandbox.same(one, read(make_dicom(self.STORED, PixelRepresentation=0, PatientName="Other^Name")))
+        assert not sandbox.same(one, read(make_dicom(self.STORED[None].repeat(2, 0).tobytes(), Rows=6, Columns=8,
+                                                     NumberOfFrames=2, PixelRepresentation=0)))  # fmt: skip
+
+    def test_what_cannot_be_decoded_is_not_the_same(self, make_dicom: Build, read: Read, sandbox: Sandbox) -> None:
+        broken = make_dicom(encapsulate([b"\xff\xd8broken"]), JPEGBaseline8Bit, Rows=8, Columns=8, **EIGHT)
+        assert not sandbox.same(read(broken), read(broken))
