@@ -56,8 +56,8 @@ shapes that radiologists drew in LIDC-IDRI (test patients; the readers' majority
 The weights were fitted with other nodules (seed {fit_seed}, shapes of training patients) and on the other blobs of the LEFT
 lung only. The measures, the rules and the limit of the score were chosen while looking at seed {fit_seed} and at the false
 candidates of both lungs of this same CT, for want of another one: the counts of false candidates are therefore flattering.
-Seed {seed} was measured twice; in between the rule about vessels was made stricter, because drawn vessels passed as nodules in the
-unit tests. That cost 4 of the nodules and added a false candidate.
+Seed {seed} was measured twice; in between the rule about vessels was made stricter, because drawn vessels passed as nodules
+in the unit tests. That cost 4 of the nodules and added a false candidate.
 
 | nodules | n | found | sensitivity |
 | --- | --- | --- | --- |

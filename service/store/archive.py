@@ -59,7 +59,7 @@ class Archive:
     def __init__(self, engine: Engine, blobs: Blobs, content: AbstractContextManager[Any] | None = None) -> None:
         self._engine, self._blobs, self._content = engine, blobs, content or threading.RLock()
         self.same: Callable[[Instance, Instance], bool] = lambda filed, come: False
-        """Tells of two files under one UID, encoded in different ways, whether they hold the same; who can decode puts it here."""
+        """Tells of two files under one UID, encoded in different ways, whether they hold the same. Set by who can decode."""
 
     # -- file -----------------------------------------------------------------------------------------------------------
 

@@ -265,6 +265,6 @@ def test_a_photograph_and_its_results(site: Site, reader: Viewer) -> None:
     expect(labels).to_have_count(len(finding["probabilities"]), timeout=PATIENCE_MS)
     (measured,) = reader.display_set("SR")["measurements"]
     assert measured["TrackingUniqueIdentifier"] == finding["tracking_uid"]
-    assert (measured["TrackingIdentifier"], measured["graphicType"]) == ("Right eye", "POLYLINE")
+    assert (measured["TrackingIdentifier"], measured["graphicType"]) == ("Left eye", "POLYLINE")
     keep(reader, "eye-report")
     secondary_capture(reader, site.server.object(site.eye, "SC"), "eye-overlay")

@@ -69,23 +69,27 @@ def colourful(picture: np.ndarray) -> np.ndarray:
     return picture.max(2) - picture.min(2)
 
 
-def test_a_ct_without_a_place_is_marked_by_a_click_and_answered(page: Page, data: Path) -> None:
+def test_a_ct_without_a_place_is_searched_and_another_nodule_is_marked_by_a_click(page: Page, data: Path) -> None:
     page.set_input_files("#choose-files", str(data / "dicom/ct_lungfcp_0001.zip"))
-    frame = page.locator(".frame img").first
+    expect(page.locator("h1.positive")).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Mark another nodule").click()
+    marking = page.locator(".marking")
+    frame = marking.locator(".frame img").first
     expect(frame).to_be_visible(timeout=60_000)
-    expect(page.locator("h1.no_region")).to_be_visible()
     page.screenshot(path=str(ARTEFACTS / "ct-series.png"))
-    slide = page.get_by_label("Slice", exact=True)
-    page.locator(".stage").focus()
+    slide = marking.get_by_label("Slice", exact=True)
+    marking.locator(".stage").focus()
     for _ in range(98):
         if slide.input_value() == str(NODULE_SLICE):
             break
         page.keyboard.press("ArrowUp" if int(slide.input_value()) > NODULE_SLICE else "ArrowDown")
     assert slide.input_value() == str(NODULE_SLICE)
     page.wait_for_timeout(500)
+    frame.scroll_into_view_if_needed()
     box = frame.bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + (182.5 / 512) * box["width"], box["y"] + (284.5 / 512) * box["height"])
+    expect(page.locator(".stack")).to_have_count(1, timeout=60_000)
     expect(page.locator(".stack img.over")).to_be_visible(timeout=60_000)
     expect(page.locator("h1.positive, h1.negative")).to_be_visible()
     page.get_by_label("Legend").uncheck()
