@@ -26,10 +26,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGLSLossless, generate_ui
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from benchmarks.server import free_port
+from service.config import Settings
 from training.data import ROOT, shared_data
 
 SLICES = 300
-STABLE_S = 5.0
+STABLE_S = Settings().series_stable_s
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
 OPHTHALMIC = "1.2.840.10008.5.1.4.1.1.77.1.5.1"
 
@@ -76,7 +77,6 @@ def service(pacs: Pacs) -> Iterator[int]:
             "PELLUCID_DICOM_PORT": str(dicom),
             "PELLUCID_PORT": str(http),
             "PELLUCID_DATA_DIR": folder,
-            "PELLUCID_SERIES_STABLE_S": str(STABLE_S),
             "PELLUCID_DESTINATIONS": json.dumps([{**destination, "objects": ["SR", "SEG", "KOS"]}]),
         }
         process = subprocess.Popen(
