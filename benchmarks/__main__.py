@@ -32,7 +32,9 @@ def table(results: dict[str, Any]) -> str:
         "gates, and changing between ONNX Runtime's blocked layout and the plain one) is the rest of the ratio. Hardly any map",
         "is zero on real images, so leaving zero maps out saves little; see the share below the table.",
         "",
-        f"{results['date']}, {results['machine']}, commit `{results['commit']}`.",
+        f"{results['machine']}. Measured: "
+        + "; ".join(f"`{name}` {when['date']}, commit `{when['commit']}`" for name, when in results["measured"].items())
+        + ".",
         "",
         "| what | ratio | range | ms | rounds |",
         "| --- | --- | --- | --- | --- |",
@@ -65,19 +67,21 @@ def main() -> int:
     from training.data import ROOT
 
     sections: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     path = ROOT / "docs" / "results" / "bench.json"
     if given.only and path.exists():
-        sections = json.loads(path.read_text(encoding="utf-8"))["sections"]
+        before = json.loads(path.read_text(encoding="utf-8"))
+        sections, measured = before["sections"], before["measured"]
     doors = {"service": server.measure, "cstore": cstore.measure, "pacs": pacs.measure}
     for name in SECTIONS:
         if given.only in (None, name):
             print(f"{name} ...", flush=True)
             measure = doors.get(name)
             sections[name] = measure(given.rounds) if measure else maps.measure(name, given.rounds)
+            measured[name] = {"date": today(), "commit": commit()}
     results = {
-        "date": today(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "commit": commit(),
+        "measured": measured,
         "sections": sections,
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
-from benchmarks.server import free_port
+from benchmarks.server import free_port, untuned
 from service.config import Settings
 from training.data import ROOT, shared_data
 
@@ -73,7 +72,7 @@ def service(pacs: Pacs) -> Iterator[int]:
     dicom, http = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         environment = {
-            **os.environ,
+            **untuned(),
             "PELLUCID_DICOM_PORT": str(dicom),
             "PELLUCID_PORT": str(http),
             "PELLUCID_DATA_DIR": folder,

@@ -28,6 +28,11 @@ from models import bundle as bundles
 from training.data import ROOT, shared_data
 
 
+def untuned() -> dict[str, str]:
+    """The environment without what tunes PyTorch: the service runs as its users start it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+
+
 def free_port() -> int:
     """A TCP port that nobody listens on now."""
     with socket.socket() as probe:
@@ -41,10 +46,21 @@ def server() -> Iterator[tuple[str, float, psutil.Process]]:
     port = free_port()
     base = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "service", "serve", "--port", str(port), "--data-dir", folder]
+        command = [
+            sys.executable,
+            "-m",
+            "service",
+            "serve",
+            "--port",
+            str(port),
+            "--dicom-port",
+            "0",
+            "--data-dir",
+            folder,
+        ]
         began = time.perf_counter()
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=untuned()
         )
         try:
             while True:

@@ -52,6 +52,22 @@ def costs(bench: dict[str, Any]) -> list[str]:
             f"- `{name}`: prediction and all {classes} maps take {cost:.2f} times as long as {1 + classes} plain forward passes; "
             f"Captum's Deconvolution takes {peers[0]:.1f} times as long as ours, GradCAM {peers[1]:.1f} times."
         )
+    pacs, cstore = bench["sections"]["pacs"], bench["sections"]["cstore"]
+    ct, eye = (pacs[name] for name in pacs)
+    lines.append(
+        f"- In the PACS: from the last of 300 CT slices to the report at its destination {ct['p50']:.1f} s "
+        f"(p95 {ct['p95']:.1f} s), of which {ct['of which waiting for late slices']:g} s wait for late slices; "
+        f"for a photograph {eye['p50']:.2f} s "
+        f"(p95 {eye['p95']:.2f} s)."
+    )
+    four, ratios = (
+        cstore["4 association(s)"],
+        [cstore[f"C-STORE, 4 association(s): Pellucid against {peer}"]["ratio"] for peer in ("storescp", "Orthanc")],
+    )
+    lines.append(
+        f"- C-STORE, 4 associations: {four['Pellucid, objects/s']} CT slices a second, each on the disk before it is "
+        f"acknowledged; {ratios[0]:.1f} times as long as storescp, {ratios[1]:.1f} times as long as Orthanc."
+    )
     service = bench["sections"]["service"]
     ready, memory = service["time to ready, s"]["value"], service["resident memory when ready, MB"]["server"]
     lines.append(

@@ -9,12 +9,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
+from service import __version__
+
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "pellucid.service")
 
 
 def of(*parts: str) -> str:
     """UID of a sequence of texts; parts are length-prefixed, so no two different sequences share a name."""
     return f"2.25.{uuid.uuid5(NAMESPACE, ''.join(f'{len(part)}:{part}' for part in parts)).int}"
+
+
+IMPLEMENTATION_CLASS_UID = of("implementation")
+IMPLEMENTATION_VERSION = f"PELLUCID_{__version__}"[:16]
+"""How we name ourselves in files (PS3.10 7.1) and associations (PS3.7 D.3.3.2)."""
 
 
 def device(weights_sha256: str) -> str:

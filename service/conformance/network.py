@@ -14,7 +14,7 @@ from service.delivery import association as initiator
 from service.delivery import attempt, commitment, cstore
 from service.dimse import association as acceptor
 from service.dimse import command, contexts, receiver
-from service.intake.inbox import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from service.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
 STORE_STATUSES: dict[int, tuple[str, str]] = {
     command.SUCCESS: (
@@ -216,7 +216,7 @@ def as_initiator(settings: Settings) -> str:
         [
             ("calling AE title", f"`calling_ae` of the destination, else `{settings.ae_title}` (`ae_title`)"),
             ("largest PDU that we receive", f"{entity.maximum_pdu_size} bytes"),
-            ("associations at the same time", "one a destination"),
+            ("associations at the same time", "one a destination and host"),
             ("time for connection, association, and each answer", "`timeout_s` of the destination (default 30 s)"),
             ("time for a C-STORE answer", f"`timeout_s` and the object's size by {cstore.SLOWEST_BYTES_S} bytes/s"),
             ("asynchronous operations window", "not negotiated: one operation at a time"),

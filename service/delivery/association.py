@@ -13,6 +13,7 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
+from service import uids
 from service.delivery import tls
 from service.delivery.attempt import TryAgain
 from service.delivery.destinations import Dicom
@@ -40,6 +41,11 @@ class _Socket(AssociationSocket):
 
 
 class _Entity(AE):
+    def __init__(self, ae_title: str) -> None:
+        super().__init__(ae_title=ae_title)
+        self.implementation_class_uid = UID(uids.IMPLEMENTATION_CLASS_UID)
+        self.implementation_version_name = uids.IMPLEMENTATION_VERSION
+
     def _create_socket(
         self, assoc: Association, address: AddressInformation, tls_args: tuple[ssl.SSLContext, str] | None
     ) -> AssociationSocket:

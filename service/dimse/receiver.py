@@ -33,8 +33,8 @@ from service.dimse.contexts import supported
 from service.dimse.crowd import SharedCrowd
 from service.dimse.operations import Reception
 from service.intake.deposit import Writer
-from service.intake.inbox import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from service.intake.limits import Limits
+from service.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
 NEGOTIATION_S = 15.0
 """Seconds for a TLS handshake, for an A-ASSOCIATE-RQ to arrive, and for a rejected peer to go."""

@@ -23,9 +23,10 @@ import numpy as np
 
 from service.errors import InputError, NoSpace, TooLarge
 from service.intake import answers
-from service.intake.inbox import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, PLANE, SIDECAR_BYTES, EventKind
+from service.intake.inbox import PLANE, SIDECAR_BYTES, EventKind
 from service.intake.limits import Limits
 from service.records import Instance
+from service.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
 PREAMBLE = bytes(128) + b"DICM"
 _LOOK_BYTES = 64 << 20

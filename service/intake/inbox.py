@@ -24,13 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from service import __version__, uids
 from service.intake import answers
 from service.intake.limits import Limits
 from service.records import Arrival
-
-IMPLEMENTATION_CLASS_UID = uids.of("implementation")
-IMPLEMENTATION_VERSION = f"PELLUCID_{__version__}"[:16]
 
 EventKind = Literal["association-opened", "association-closed", "receiver-lost", "commitment"]
 

@@ -27,8 +27,6 @@ from service.results import repertoire
 from service.results.report import Report
 
 MANUFACTURER = "Pellucid"
-IMPLEMENTATION_CLASS_UID = uids.of("implementation")
-IMPLEMENTATION_VERSION = f"PELLUCID_{__version__}"[:16]
 
 SERIES: Mapping[ObjectKind, tuple[int, str]] = MappingProxyType(
     {
@@ -248,8 +246,8 @@ def encode(dataset: Dataset) -> bytes:
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION
+    meta.ImplementationClassUID = UID(uids.IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = uids.IMPLEMENTATION_VERSION
     plain = Dataset(dataset)
     plain.file_meta = meta
     stream = io.BytesIO()

@@ -18,8 +18,9 @@ from pydicom.dataset import Dataset
 from pynetdicom import build_role
 from pynetdicom.association import Association
 
-from service.intake.inbox import IMPLEMENTATION_CLASS_UID, Entry
+from service.intake.inbox import Entry
 from service.intake.limits import Limits
+from service.uids import IMPLEMENTATION_CLASS_UID
 from tests.unit.dimse.conftest import Box, data_set, instance, saved, sha256
 
 Associate = Callable[..., Association]

@@ -166,7 +166,7 @@ def test_the_file_is_explicit_little_endian_part_10_with_a_fixed_implementation(
     assert made.data[:128] == bytes(128) and made.data[128:132] == b"DICM"
     meta = read(made).file_meta
     assert meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
-    assert meta.ImplementationClassUID == common.IMPLEMENTATION_CLASS_UID
+    assert meta.ImplementationClassUID == uids.IMPLEMENTATION_CLASS_UID
     assert meta.ImplementationVersionName == f"PELLUCID_{__version__}"
     assert (meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID) == (
         made.sop_class_uid,
