@@ -106,7 +106,7 @@ class Archive:
                 uid, placed = instance.sop_instance_uid, replace(instance, path=self._blobs.path(instance.sha256))
                 sha256, origin = known.get(uid, ("", ""))
                 if sha256 not in ("", instance.sha256):
-                    filed.append(self._again(instance, sha256, origin))
+                    filed.append(self._again(instance, sha256, origin, fresh.get(uid)))
                 elif not self._take(entry):
                     filed.append(Filed("no_space", instance, origin))
                 elif sha256:
@@ -123,12 +123,13 @@ class Archive:
             # Another process may have filed one of these UIDs since the first look: the first stays
             return [self._settled(one, *known.get(one.instance.sop_instance_uid, ("", ""))) for one in filed]
 
-    def _again(self, instance: Instance, sha256: str, origin: str) -> Filed:
+    def _again(self, instance: Instance, sha256: str, origin: str, fresh: _Entry | None) -> Filed:
         """What becomes of an instance whose UID is there with other bytes: they may differ in how it travelled only."""
         there = self._blobs.path(sha256)
         if not there.exists():
             return Filed("conflict", instance, origin)
-        if same_data_set(there, instance.path) or self.same(self.by_uid(instance.sop_instance_uid), instance):
+        first = fresh.instance if fresh else self.by_uid(instance.sop_instance_uid)
+        if same_data_set(there, instance.path) or self.same(first, instance):
             return Filed("repeated", replace(instance, path=there, sha256=sha256), origin)
         return Filed("conflict", instance, origin)
 
