@@ -44,6 +44,8 @@ class Bench:
         self.store = Store(tmp_path / "data", free_bytes=0)
         self.folder = tmp_path
         self.run: Run = lambda work, report: outcome(work)
+        self.make: Callable[[], Any] = lambda: ((), [], [])
+        """The DICOM objects, their part of the body, warnings."""
         self.pipeline: Any = SimpleNamespace(
             bundles={"sisc_lung": bundles.load(tiny_models / "sisc_lung")},
             run=lambda work, report: self.run(work, report),
@@ -53,7 +55,7 @@ class Bench:
 
     def open(self, **more: Any) -> Queue:
         sending = Sending(self.store, (), lambda analysis: b"", attempts=2, backoff_s=0.1, longest_s=1)
-        objects: Any = SimpleNamespace(make=lambda *arguments, **more: ((), [], []))
+        objects: Any = SimpleNamespace(make=lambda *arguments, **more: self.make())
         return Queue(
             self.store,
             self.pipeline,
@@ -271,6 +273,7 @@ def test_followers_see_every_stage(bench: Bench) -> None:
         return outcome(work)
 
     bench.run = run
+    bench.make = lambda: (steps.acquire(timeout=5), ((), [], []))[1]
     identity = bench.queue.submit(bench.work())
     bench.queue.start()
     for analysis, stage in bench.queue.follow(identity, 1):
