@@ -102,7 +102,7 @@ class Inbox:
             except FileNotFoundError:
                 continue
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-                self._set_aside(name, type(error).__name__)
+                self.set_aside(name, type(error).__name__)
         return found
 
     def done(self, entries: Iterable[Entry]) -> None:
@@ -135,12 +135,12 @@ class Inbox:
                 path.unlink()
                 removed += 1
             except (ValueError, RecursionError) as error:
-                self._set_aside(name, type(error).__name__)
+                self.set_aside(name, type(error).__name__)
             else:
                 with suppress(ValueError):
                     if _holds(path, sidecar):
                         continue
-                self._set_aside(name, "content")
+                self.set_aside(name, "content")
         return removed
 
     def _complete(self, part: Path) -> bool:
@@ -188,7 +188,8 @@ class Inbox:
             raise ValueError("door")
         return Entry(name, arrival=Arrival(instance=instance, door=sidecar["door"], **common))
 
-    def _set_aside(self, name: str, why: str) -> None:
+    def set_aside(self, name: str, why: str) -> None:
+        """Move an entry that cannot be used to ``garbled/``, for a person to look at, and log it as an incident."""
         incident, garbled = uuid.uuid4().hex[:12], self.folder / "garbled"
         garbled.mkdir(exist_ok=True, mode=0o700)
         for suffix in (".json", ".dcm"):

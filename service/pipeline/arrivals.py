@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 
 from service.config import Settings
 from service.delivery.attempt import Commitment
-from service.errors import Busy, Conflict, InputError, NoSpace
+from service.errors import Busy, Conflict, InputError, NoSpace, NotFound
 from service.inference import routing
 from service.intake import multiframe
 from service.intake.inbox import Event, Inbox
@@ -120,11 +120,15 @@ class Arrivals:
     def _drain(self) -> bool:
         """File what lies in the inbox; whether there may be more."""
         entries = self._inbox.entries(BATCH)
-        arrivals = [entry.arrival for entry in entries if entry.arrival is not None]
         for entry in entries:
             if entry.event is not None and entry.event.kind == "association-opened":
                 self._store.series.opened(entry.event.association)
-        genuine = [arrival for arrival in arrivals if self._genuine(arrival)]
+        genuine = []
+        for entry in entries:
+            if entry.arrival is not None and self._genuine(entry.arrival):
+                genuine.append(entry.arrival)
+            elif entry.arrival is not None:
+                self._inbox.set_aside(entry.id, "content")
         for arrival, one in zip(genuine, self.received(genuine), strict=True):
             if one.outcome == "conflict":
                 log.warning("an instance came again under its UID with other content; the first is kept in the archive")
@@ -141,10 +145,7 @@ class Arrivals:
         if not path.exists():
             return self._store.blobs.path(sha256).exists()
         with path.open("rb") as stream:
-            genuine = hashlib.file_digest(stream, "sha256").hexdigest() == sha256
-        if not genuine:
-            log.error("an arrival is not what its receiver wrote of it; it is left out")
-        return genuine
+            return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
 
     def received(self, arrivals: Sequence[Arrival]) -> list[Filed]:
         """File arrivals and watch over their series.
@@ -204,14 +205,14 @@ class Arrivals:
                 self._look(series)
             except (Busy, NoSpace) as error:
                 self._store.series.note(series, error.detail)
+            except NotFound as error:  # its images were purged or deleted meanwhile
+                self._store.series.settle(series, "ignored", error.detail)
             except Exception as error:  # noqa: BLE001 - a series that cannot be looked at holds up no other
                 fault = problem.of_fault(error)
                 self._pauses[series.series_uid] = (series.last, time.monotonic() + FAULT_PAUSE_S)
                 self._store.series.note(
                     series, f"it could not be looked at (incident {fault['incident']}); tried again"
                 )
-            except InputError as error:  # its images are gone, say
-                self._store.series.settle(series, "ignored", error.detail)
 
     def _look(self, series: Series) -> None:
         if self._settings.arrivals == "store":

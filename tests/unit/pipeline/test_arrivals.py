@@ -249,7 +249,7 @@ def test_a_crash_after_a_file_was_moved_and_before_its_row_was_written(bench: Be
     assert bench.store.archive.by_uid(f"{SERIES}.1").path.read_bytes() == f"{SERIES}.1".encode()
 
 
-def test_content_that_is_not_what_its_receiver_wrote_is_left_out(
+def test_content_that_is_not_what_its_receiver_wrote_is_set_aside(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     good, bad = bench.lay(image(1), image(2))
@@ -257,8 +257,10 @@ def test_content_that_is_not_what_its_receiver_wrote_is_left_out(
     file.write_bytes(b"x" * file.stat().st_size)
     bench.drain()
     assert [one.sop_instance_uid for one in bench.store.archive.study_instances(STUDY)] == [f"{SERIES}.1"]
-    assert good not in [path.stem for path in bench.waiting()] and "not what its receiver wrote" in caplog.text
+    assert good not in [path.stem for path in bench.waiting()] and "(content)" in caplog.text
     assert SERIES not in caplog.text
+    kept = {path.name for path in (bench.folder / "inbox" / "garbled").iterdir()}
+    assert kept == {f"{bad}.dcm", f"{bad}.json"}, "it was acknowledged: a person may want it"
 
 
 def test_a_sidecar_that_cannot_be_read_is_set_aside(bench: Bench) -> None:
@@ -603,6 +605,14 @@ def test_a_series_that_cannot_be_looked_at_holds_up_no_other(
     assert "RuntimeError" in caplog.text and "DOE" not in caplog.text
     poison.clear()
     bench.until(2)
+
+
+def test_a_series_whose_images_are_gone_is_settled(bench: Bench) -> None:
+    bench.lay(*(image(n) for n in range(1, 6)))
+    bench.drain()
+    bench.store.archive.remove([f"{SERIES}.{n}" for n in range(1, 6)])
+    bench.look(0.6)
+    assert bench.series().state == "ignored"
 
 
 def test_a_crash_between_the_analysis_and_its_note_makes_no_second_one(
