@@ -1,14 +1,14 @@
 """Model bundles: a folder with ``model.onnx``, ``model.json`` and ``CARD.md``, loadable with numpy and ONNX Runtime alone.
 
 `load` refuses a bundle whose description breaks the schema, whose weights have another hash than the description says, or
-whose operating points were measured on other weights.
+whose operating points or known cases (`models.cases`) belong to other weights.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+
+from models import cases as known
 
 ROOT = Path(__file__).parent
 
@@ -51,6 +53,8 @@ class Bundle:
 
     folder: Path
     description: dict[str, Any]
+    cases: known.KnownCases | None = field(default=None, repr=False, compare=False)
+    """Public cases with their truth, to compare with; None where the bundle has none."""
 
     @property
     def name(self) -> str:
@@ -82,6 +86,12 @@ class Bundle:
         return np.array(
             [[int(entry["color"][i : i + 2], 16) for i in (1, 3, 5)] for entry in self.description["classes"]], np.uint8
         )
+
+    @property
+    def feature_length(self) -> int:
+        """Length of the output ``features``."""
+        (shape,) = (entry["shape"] for entry in self.description["outputs"] if entry["name"] == "features")
+        return int(shape[-1])
 
     def step(self, name: str) -> dict[str, Any]:
         """Parameters of one preprocessing step."""
@@ -138,8 +148,8 @@ def load(folder: Path) -> Bundle:
     Raises
     ------
     BundleError
-        When a file is missing, the description breaks the schema, the weights' hash is not the stated one, an operating
-        point belongs to other weights, or no or several operating points are the default.
+        When a file is missing, the description breaks the schema, the hash of weights or known cases is not the stated one,
+        an operating point or the cases belong to other weights, or no or several operating points are the default.
     """
     where = f"model bundle {folder.name}"
     try:
@@ -171,7 +181,27 @@ def load(folder: Path) -> Bundle:
     unknown = {c for point in bundle.operating_points for c in point.score_classes} - set(bundle.classes)
     if unknown:
         raise BundleError(f"{where}: operating points name unknown classes {sorted(unknown)}")
-    return bundle
+    return replace(bundle, cases=_cases(bundle, where)) if "cases" in description else bundle
+
+
+def _cases(bundle: Bundle, where: str) -> known.KnownCases:
+    """The known cases that model.json names, seen to belong to the weights. Raises BundleError."""
+    stated = bundle.description["cases"]
+    path = bundle.folder / stated["file"]
+    if not path.is_file():
+        raise BundleError(f"{where}: {path.name} is missing; make the cases again")
+    found = digest(path)
+    if found != stated["sha256"]:
+        said = f"has sha256 {found[:12]}..., model.json says {stated['sha256'][:12]}..."
+        raise BundleError(f"{where}: {path.name} {said}; make the cases again")
+    try:
+        cases = known.read(path)
+        known.check(cases, bundle.sha256, bundle.classes, bundle.feature_length)
+    except known.CasesError as error:
+        raise BundleError(f"{where}: {path.name} {error}; make the cases again") from error
+    if len(cases) != stated["n"]:
+        raise BundleError(f"{where}: {path.name} holds {len(cases)} cases, model.json says {stated['n']}")
+    return cases
 
 
 def folders(root: Path = ROOT) -> list[Path]:

@@ -14,6 +14,19 @@ def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
     return lines + ["| " + " | ".join(_number(cell) for cell in row) + " |" for row in rows] + [""]
 
 
+def _cases(cases: dict[str, Any]) -> list[str]:
+    """The known cases, and how well the nearest of them tell the truth of unseen patients."""
+    lines = ["## Similar known cases", "", f"{cases['n']} public cases to compare with: {cases['data_set']}.", ""]
+    lines += [f"`{cases['file']}`, SHA-256 `{cases['sha256']}`.", ""]
+    head = ["neighbours' figure", "value", "95 % interval", "null", "n", "data set", "split", "formula", "date"]
+    rows = [
+        [e["name"], e["value"], f"{e['interval'][0]:.3f} to {e['interval'][1]:.3f}", e.get("null", "")]
+        + [e[key] for key in ("n", "data_set", "split", "formula", "date")]
+        for e in cases["evidence"]
+    ]
+    return lines + _table(head, rows)
+
+
 def render(description: dict[str, Any]) -> str:
     """Markdown text of the card.
 
@@ -94,6 +107,8 @@ def render(description: dict[str, Any]) -> str:
             ["evidence", "value", "null", "n", "data set", "formula"],
             [[e["name"], e["value"], e.get("null", ""), e["n"], e["data_set"], e["formula"]] for e in d["evidence"]],
         )
+    if "cases" in d:
+        lines += _cases(d["cases"])
     lines += ["## Training", "", d["training"]["split"], ""]
     for source in d["training"]["data"]:
         lines.append(f"- {source['name']}: {source['what']} ({source['licence']})")

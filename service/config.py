@@ -19,6 +19,8 @@ PREFIX = "PELLUCID_"
 MODELS = Path(__file__).resolve().parent.parent / "models"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MIN_TOKEN_LENGTH = 16
+ACCOUNT = r"[A-Za-z0-9_.@-]{1,64}"
+"""Name of a token."""
 
 AE_TITLE = r"(?! )[ -\[\]-~]{1,16}(?<! )"
 """VR AE (PS3.5 6.2): printable ASCII without backslash, no leading or trailing spaces here."""
@@ -42,7 +44,9 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "address to listen on; anything but loopback needs tokens")
     port: int = _setting(8080, "port to listen on", low=0, high=65535)
-    tokens: tuple[str, ...] = _setting((), "access tokens; with none, only this computer may connect", secret=True)
+    tokens: tuple[str, ...] = _setting(
+        (), "access tokens, bare or as name=token; with none, only this computer may connect", secret=True
+    )
     data_dir: Path = _setting(  # noqa: RUF009 - a Path cannot be changed
         Path("pellucid-data"), "folder of the database, the images and the results"
     )
@@ -194,10 +198,8 @@ def _convert(entry: Field[Any], value: Any, source: str) -> Any:
         if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
             raise wrong("is not a list of texts")
         result = tuple(item.strip() for item in items if item.strip())
-        if entry.metadata.get("secret") and any(len(item) < MIN_TOKEN_LENGTH for item in result):
-            raise wrong(
-                f"holds a token shorter than {MIN_TOKEN_LENGTH} characters; make one with: openssl rand -hex 24"
-            )
+        if entry.name == "tokens":
+            _check_tokens(result, wrong)
         for item in result:
             _check_text(entry, item, wrong)
         return result
@@ -205,6 +207,26 @@ def _convert(entry: Field[Any], value: Any, source: str) -> Any:
         raise wrong("is not a text")
     _check_text(entry, str(value), wrong)
     return kind(value)
+
+
+def account(entry: str) -> tuple[str | None, str]:
+    """Name and token of an entry of the setting `tokens`; None for the name of a bare token.
+
+    An entry is ``name=token`` where what stands before its first ``=`` is a name (see `ACCOUNT`) and anything but further
+    ``=`` follows: base64 that is padded at its end stays one bare token.
+    """
+    name, _, token = entry.partition("=")
+    if token.strip("=") and re.fullmatch(ACCOUNT, name):
+        return name, token
+    return None, entry
+
+
+def _check_tokens(entries: tuple[str, ...], wrong: Callable[[str], ConfigError]) -> None:
+    tokens = [account(entry)[1] for entry in entries]
+    if any(len(token) < MIN_TOKEN_LENGTH for token in tokens):
+        raise wrong(f"holds a token shorter than {MIN_TOKEN_LENGTH} characters; make one with: openssl rand -hex 24")
+    if len(set(tokens)) < len(set(entries)):
+        raise wrong("holds one token under two names, so nobody could tell who used it; make one for each name")
 
 
 def _check_text(entry: Field[Any], value: str, wrong: Callable[[str], ConfigError]) -> None:

@@ -166,6 +166,8 @@ class Finding:
     maps: ResponseMap | None = None
     region: Region | None = None
     """What was answered for, in a CT series."""
+    features: np.ndarray | None = None
+    """The network's feature vector, float32, shape (D,): `models.cases.mean_feature` over the slices."""
 
 
 @dataclass(frozen=True)
@@ -182,13 +184,16 @@ class Outcome:
 
 
 ObjectKind = Literal["SR", "SEG", "PM", "SC", "KOS"]
+"""What an answer is made of; a destination chooses among them."""
+MadeKind = Literal[ObjectKind, "RN"]
+"""Every kind of object: also the note that rejects objects which were replaced."""
 
 
 @dataclass(frozen=True)
 class ResultObject:
     """One DICOM object made for an analysis; `data` is a whole Part 10 file."""
 
-    kind: ObjectKind
+    kind: MadeKind
     sop_class_uid: str
     sop_instance_uid: str
     series_uid: str

@@ -12,30 +12,34 @@ from pydicom.sr.coding import Code
 
 from service.conformance.tables import concept, keyword, table
 from service.conformance.tables import uid as named
-from service.records import ObjectKind
+from service.records import MadeKind, ObjectKind
 from service.results import codes
 
 KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
-SOP_CLASSES: Mapping[ObjectKind, tuple[str, ...]] = MappingProxyType(
+SOP_CLASSES: Mapping[MadeKind, tuple[str, ...]] = MappingProxyType(
     {
         "SR": (uid.Comprehensive3DSRStorage,),
         "SEG": (uid.SegmentationStorage,),
         "PM": (uid.ParametricMapStorage,),
         "SC": (uid.SecondaryCaptureImageStorage, uid.MultiFrameTrueColorSecondaryCaptureImageStorage),
         "KOS": (uid.KeyObjectSelectionDocumentStorage,),
+        "RN": (uid.KeyObjectSelectionDocumentStorage,),
     }
 )
-MODALITIES: Mapping[ObjectKind, str] = MappingProxyType({"SR": "SR", "SEG": "SEG", "PM": "OT", "SC": "OT", "KOS": "KO"})
-_WHEN: Mapping[ObjectKind, tuple[str, str]] = MappingProxyType(
+MODALITIES: Mapping[MadeKind, str] = MappingProxyType(
+    {"SR": "SR", "SEG": "SEG", "PM": "OT", "SC": "OT", "KOS": "KO", "RN": "KO"}
+)
+_WHEN: Mapping[MadeKind, tuple[str, str]] = MappingProxyType(
     {
         "SR": ("TID 1500", "always, whatever the outcome"),
         "SEG": ("-", "findings with a response map; not for an eye without retinopathy"),
         "PM": ("-", "CT only, findings with a response map"),
         "SC": ("-", "always; multi-frame where there are several pictures"),
         "KOS": ("TID 2010", "findings on slices, or images that were refused; not for `no_region`"),
+        "RN": ("TID 2010", "with every revision: the objects that it replaces"),
     }
 )
-VALUES: Mapping[ObjectKind, Mapping[str, str]] = MappingProxyType(
+VALUES: Mapping[MadeKind, Mapping[str, str]] = MappingProxyType(
     {
         "SR": {
             "CompletionFlag": "COMPLETE",
@@ -57,6 +61,7 @@ VALUES: Mapping[ObjectKind, Mapping[str, str]] = MappingProxyType(
             "BitsAllocated": "8",
         },
         "KOS": {},
+        "RN": {},
     }
 )
 """Attributes with a fixed value, at any depth of the object."""
@@ -137,6 +142,28 @@ _CONTEXT = (
 _SEVERITIES = (*codes.SEVERITY.values(), codes.SEVERITY_OF_UNKNOWN_EYE)
 _DECISIONS = (codes.DECISION, *codes.REFERRALS.values())
 
+
+def _verdict(depth: int, when: str, struck: bool) -> tuple[Item, ...]:
+    """What a reader says, at this depth, and below it by whom and why."""
+    named = (
+        Item(depth + 1, "HAS OBS CONTEXT", "TEXT", (codes.TRACKING_IDENTIFIER,), "of the finding, which is none any more"),
+        Item(depth + 1, "HAS OBS CONTEXT", "UIDREF", (codes.TRACKING_UID,)),
+        Item(depth + 1, "HAS PROPERTIES", "CODE", (codes.CORRECTION,), "where it is no nodule, as the reader says"),
+    )  # fmt: skip
+    instead = (
+        Item(depth + 1, "HAS PROPERTIES", "CODE", (codes.FINDING,), "nodule: the class that the reader gives"),
+        Item(depth + 1, "HAS PROPERTIES", "CODE", _SEVERITIES, "eye: the grade that the reader gives"),
+        Item(depth + 1, "HAS PROPERTIES", "TEXT", (codes.CORRECTION,), "anything else that the reader gives"),
+    )
+    return (
+        Item(depth, "CONTAINS", "CODE", (codes.VERDICT,), f"{when}; Observation DateTime is when it was given"),
+        Item(depth + 1, "HAS OBS CONTEXT", "CODE", (codes.OBSERVER_TYPE,), "(121006, DCM, Person), if named (TID 1003)"),
+        Item(depth + 1, "HAS OBS CONTEXT", "PNAME", (codes.PERSON_NAME,), "as it was given, in the place of the family name"),
+        *(named if struck else instead),
+        Item(depth + 1, "HAS PROPERTIES", "TEXT", (codes.COMMENT,), "the reason, where one was given"),
+    )  # fmt: skip
+
+
 REPORT: tuple[Item, ...] = (
     Item(0, "", "CONTAINER", (codes.REPORT,), "TID 1500"),
     Item(1, "HAS CONCEPT MOD", "CODE", (_fixed("121049"),), "English"),
@@ -179,10 +206,12 @@ REPORT: tuple[Item, ...] = (
     Item(4, "HAS PROPERTIES", "NUM", (codes.SENSITIVITY,), "%, measured with these weights"),
     Item(4, "HAS PROPERTIES", "NUM", (codes.SPECIFICITY,), "%, measured with these weights"),
     Item(4, "HAS PROPERTIES", "TEXT", (codes.OPERATING_POINT_DESCRIPTION,)),
+    *_verdict(3, "finding that a reader corrected", False),
     Item(1, "CONTAINS", "CONTAINER", (codes.QUALITATIVE_EVALUATIONS,), "always"),
     Item(2, "CONTAINS", "CODE", (codes.SUMMARY_OF_RUN,), "CID 6047"),
     Item(2, "CONTAINS", "CODE", (codes.OUTCOME,), "always"),
     Item(2, "CONTAINS", "TEXT", (codes.SUMMARY,), "the result in sentences"),
+    *_verdict(2, "each finding that a reader rejected", True),
     Item(2, "CONTAINS", "CODE", (codes.IMAGE_QUALITY,), "always"),
     Item(3, "HAS PROPERTIES", "TEXT", (codes.QUALITY_ISSUE,), "each reason"),
     Item(3, "HAS PROPERTIES", "TEXT", (codes.RECOMMENDATION,), "what to retake"),
@@ -206,6 +235,16 @@ SELECTION: tuple[Item, ...] = (
     Item(1, "CONTAINS", "IMAGE", (codes.SOURCE,), "slice with the centre and slice with the strongest response of each finding"),
 )  # fmt: skip
 """Content tree of the key object selection."""
+
+REJECTION: tuple[Item, ...] = (
+    Item(0, "", "CONTAINER", (codes.REJECTED,), "TID 2010"),
+    Item(1, "HAS CONCEPT MOD", "CODE", (codes.TITLE_MODIFIER,), "CID 7011: 111220"),
+    *_CONTEXT,
+    Item(1, "CONTAINS", "TEXT", (codes.KEY_OBJECT_DESCRIPTION,), "why, and the report that replaces the old one"),
+    Item(1, "CONTAINS", "IMAGE", (codes.SOURCE,), "each SEG, PM and SC that was replaced"),
+    Item(1, "CONTAINS", "COMPOSITE", (codes.SOURCE,), "each SR and KOS that was replaced"),
+)  # fmt: skip
+"""Content tree of the rejection note."""
 
 
 def all_codes() -> list[Code]:

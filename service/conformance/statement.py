@@ -114,8 +114,8 @@ For those who connect Pellucid with other systems. Conformance to DICOM is neces
 connection with your own data before you rely on it.
 
 Terms are those of PS3.2, PS3.4, PS3.7, PS3.8 and PS3.18. *Destination*: where results are sent, one table in the settings.
-*Finding*: one nodule or one eye. *Object kind*: SR, SEG, PM, SC or KOS, see annex A. *Set aside*: not tried again until a
-person asks for it.
+*Finding*: one nodule or one eye. *Object kind*: SR, SEG, PM, SC, KOS or RN, see annex A. *Revision*: the objects of a result,
+made anew after a reader's verdict. *Set aside*: not tried again until a person asks for it.
 """
 
 
@@ -150,6 +150,9 @@ Whoever asks finds images and results by QIDO-RS and WADO-RS.
 4. SEND and WEB-SEND send the objects of one result together. What fails is sent again with growing waits,
    `delivery_attempts` times in all.
 5. Own results that come back are filed and not analysed. They are known by Contributing Equipment Sequence (0018,A001).
+6. When a reader rejects or corrects a finding, or takes that back, the objects are made anew: the new SR names the earlier one
+   as predecessor, and a rejection note, annex A.5, names all objects that they replace. What waits of those is not sent any
+   more; the note goes where any of them was tried.
 """
 
 
@@ -373,7 +376,7 @@ def _created() -> str:
 ### A.1 Kinds
 
 Which kinds are made is a setting (`objects`); which are sent is set for each destination. Each kind of a result is a series
-of its own. All are Explicit VR Little Endian.
+of its own, anew for each revision. All are Explicit VR Little Endian.
 
 {objects.kinds()}
 
@@ -396,7 +399,8 @@ Fixed values:
 
 UIDs are 2.25 + UUIDv5 of the source SOP Instance UIDs, the weights, the versions and the request: the same input gives the
 same UIDs and the same bytes. Content Date and Time are the latest moment that the source images state. Instance Creation Date
-and Time are absent.
+and Time are absent. The UIDs of a revision depend on its number and the verdicts, too, and its date and time are those of the
+newest verdict, in the time zone of the source images or, where they state none, of this computer.
 
 A finding has one Tracking UID (0062,0021) in SR, SEG and JSON. The SR refers to all other objects of the result.
 
@@ -407,6 +411,12 @@ A finding has one Tracking UID (0062,0021) in SR, SEG and JSON. The SR refers to
 ### A.4 Key object selection (TID 2010)
 
 {objects.tree(objects.SELECTION)}
+
+### A.5 Rejection note (TID 2010)
+
+As in IHE IOCM. Pellucid acts on no note itself: it keeps the replaced objects.
+
+{objects.tree(objects.REJECTION)}
 """
 
 

@@ -12,17 +12,22 @@ from flask import Flask
 from service.config import Settings, check_access
 from service.http import (
     analyses,
+    assessments,
     conformance,
     deliveries,
     dicomweb,
     docs,
+    findings,
+    images,
     models,
     openapi,
     problems,
     security,
+    similar,
     status,
     viewer,
     workitems,
+    worklist,
 )
 from service.http.context import EXTENSION, WAITING, ServiceRequest
 from service.http.metrics import Metrics
@@ -62,7 +67,9 @@ def create_app(settings: Settings, service: Service | None = None) -> Flask:
     security.install(app, settings)
     metrics.install(app)
     for module in (
-        analyses, deliveries, models, status, openapi, docs, viewer, dicomweb, workitems, conformance,
+        analyses, assessments, deliveries, findings, images, models, similar, status, openapi, docs, viewer,
+        dicomweb, workitems, conformance,
+        worklist,
     ):  # fmt: skip
         app.register_blueprint(module.blueprint)
     return app

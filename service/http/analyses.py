@@ -1,4 +1,4 @@
-"""``/api/v1/analyses``: send images, follow the analysis, fetch its maps, judge its findings, delete it."""
+"""``/api/v1/analyses``: send images, follow the analysis, fetch its maps, delete it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
 from flask import Blueprint, Response, g, request, send_file
 
 from service.errors import Busy, Conflict, NotFound
 from service.http import bodies, problems, uploads
-from service.http.context import json_body, query, service, waiting, whole
+from service.http.context import json_body, moment, query, service, waiting, whole
 from service.maps import arrays, render
+from service.pipeline import again
 from service.pipeline.queue import Queue
 from service.pipeline.request import invalid
 from service.store.analyses import FILTERS
@@ -25,7 +25,6 @@ blueprint = Blueprint("analyses", __name__, url_prefix="/api/v1/analyses")
 PAGE = 50
 KEEP_ALIVE_S = 15.0
 STATUSES = ("queued", "running", "completed", "failed")
-VERDICTS = ("accepted", "rejected", "modified")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -40,7 +39,7 @@ def note(endpoint: str | None, values: dict[str, Any] | None) -> None:
 
 @blueprint.post("")
 def create() -> Response:
-    """Accept images; answer with the result when it is there soon, else with the place where it will be."""
+    """Accept images, or the names of some that are here; answer with the result when it is there soon, else with its place."""
     query(())
     parts = service()
     parts.queue.check_room()
@@ -48,16 +47,34 @@ def create() -> Response:
     key = request.headers.get("Idempotency-Key")
     if key is not None and not _KEY.fullmatch(key):
         raise invalid("Idempotency-Key", "must be 1 to 255 printable ASCII characters without spaces")
+    if request.mimetype == "application/json":
+        return _answer(_again(again.read(json_body(uploads.REQUEST_BYTES)), key))
     with uploads.receive(parts.spool) as upload:
         fingerprint = upload.fingerprint() if key is not None else ""
-        known = parts.store.by_key(key) if key is not None else None
+        known = _known(key, fingerprint)
         if known is not None:
-            if known[0] != fingerprint:
-                raise Conflict("this Idempotency-Key was used with other content; take a new key for a new input")
-            return _answer(known[1])
+            return _answer(known)
         with parts.pipeline.prepare(upload.files, upload.request) as work:
             identity = parts.queue.submit(work, key, fingerprint)
     return _answer(identity)
+
+
+def _again(asked: again.Asked, key: str | None) -> str:
+    """Queue an analysis of images that are here; its id."""
+    known = _known(key, asked.fingerprint)
+    if known is not None:
+        return known
+    parts = service()
+    ready = again.prepare(parts.store, parts.pipeline, asked)
+    return parts.queue.submit(ready.work, key, asked.fingerprint, door=ready.door, supersedes=ready.supersedes)
+
+
+def _known(key: str | None, fingerprint: str) -> str | None:
+    """The analysis that this key made; Conflict when that was from other content."""
+    known = service().store.by_key(key) if key is not None else None
+    if known is not None and known[0] != fingerprint:
+        raise Conflict("this Idempotency-Key was used with other content; take a new key for a new input")
+    return known[1] if known is not None else None
 
 
 def _answer(identity: str) -> Response:
@@ -99,20 +116,10 @@ def index() -> Response:
         raise invalid("status", f"must be one of {', '.join(STATUSES)}")
     limit = whole(asked, "limit", PAGE, 1, 500)
     try:
-        rows, following = service().store.page(filters, _since(asked.get("since")), asked.get("cursor"), limit)
+        rows, following = service().store.page(filters, moment(asked, "since"), asked.get("cursor"), limit)
     except ValueError:
         raise invalid("cursor", "is none that this service gave out") from None
     return _json({"analyses": [bodies.summary(row) for row in rows], "next": following})
-
-
-def _since(text: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        when = datetime.fromisoformat(text.replace(" ", "+"))  # an unescaped + of a time zone arrives as a blank
-    except ValueError:
-        raise invalid("since", "must be an ISO 8601 time, e.g. 2026-01-31T08:00:00Z") from None
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @blueprint.get("/<analysis>")
@@ -226,27 +233,6 @@ def dicom_object(analysis: str, kind: str) -> Response:
     response = send_file(instance.path, "application/dicom", as_attachment=True, download_name=f"{kind}.dcm")
     response.headers["Cache-Control"] = "no-store"
     return response
-
-
-@blueprint.post("/<analysis>/assessment")
-def assess(analysis: str) -> Response:
-    """Store a reader's verdict on a finding; answers with the analysis."""
-    body = json_body(64 << 10)
-    if not isinstance(body, dict) or set(body) - {"finding", "verdict", "value", "reason"}:
-        raise invalid("assessment", "must be a JSON object with finding, verdict and, if wanted, value and reason")
-    stored = service().store.get(analysis)
-    known = [f["id"] for f in (stored.result or {}).get("findings", [])]
-    if body.get("finding") not in known:
-        raise invalid("finding", f"must be a finding of this analysis: {', '.join(known) or 'it has none'}")
-    if body.get("verdict") not in VERDICTS:
-        raise invalid("verdict", f"must be one of {', '.join(VERDICTS)}")
-    texts: dict[str, Any] = {}
-    for name, longest in (("value", 256), ("reason", 2000)):
-        texts[name] = body.get(name)
-        if texts[name] is not None and not (isinstance(texts[name], str) and len(texts[name]) <= longest):
-            raise invalid(name, f"must be a text of at most {longest} characters")
-    service().store.assess(analysis, body["finding"], body["verdict"], texts["value"], texts["reason"])
-    return _json(bodies.full(stored))
 
 
 def _json(body: Any, status: int = 200) -> Response:

@@ -6,6 +6,7 @@ import json
 import threading
 import uuid
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -14,6 +15,7 @@ from flask import Request, current_app, g, request
 from service.errors import InputError
 from service.pipeline.assembly import Service
 from service.pipeline.request import InvalidRequest, invalid
+from service.store.rows import STORED
 
 EXTENSION = "pellucid"
 WAITING = "pellucid-waiting"
@@ -71,6 +73,9 @@ def query(known: Collection[str]) -> dict[str, str]:
             f"query: there is no parameter {unknown[0][:64]!r}; known are {', '.join(known) or 'none'}",
             [{"where": unknown[0][:64], "message": "unknown query parameter"}],
         )
+    for name, value in request.args.items():
+        if "\0" in value:
+            raise invalid(name, "must not contain U+0000")
     return request.args.to_dict()
 
 
@@ -83,6 +88,22 @@ def whole(asked: Mapping[str, str], name: str, default: int, low: int, high: int
     if not low <= value <= high:
         raise invalid(name, f"must be from {low} to {high}", value=value, limit=[low, high])
     return value
+
+
+def moment(asked: Mapping[str, str], name: str) -> str | None:
+    """A time among the query parameters in its stored form (see `store.rows.now`), or None.
+
+    Raises
+    ------
+    InvalidRequest
+    """
+    if name not in asked:
+        return None
+    try:
+        when = datetime.fromisoformat(asked[name].replace(" ", "+"))  # an unescaped + of a time zone arrives as a blank
+        return when.astimezone(UTC).strftime(STORED)
+    except (ValueError, OverflowError):
+        raise invalid(name, "must be an ISO 8601 time, e.g. 2026-01-31T08:00:00Z") from None
 
 
 def json_body(limit: int) -> Any:

@@ -114,6 +114,21 @@ def operating_points(name: str) -> Response:
     )
 
 
+@blueprint.get("/models/<name>/evidence")
+def evidence(name: str) -> Response:
+    """How good the model was measured to be, on what, and where that ends; from its description."""
+    bundle = _bundle(name)
+    told = ("metrics", "evidence", "limits_of_use", "training", "calibration")
+    return jsonify(
+        {
+            "model": bundle.name,
+            "version": bundle.version,
+            "sha256": bundle.sha256,
+            **{part: bundle.description[part] for part in told},
+        }
+    )
+
+
 @blueprint.get("/models/<name>/stats")
 def stats(name: str) -> Response:
     """What the model did since the start."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from flask import Blueprint, Response, jsonify
 
 from service import __version__
 from service.http import schemas
+from service.http.worklist import OUTCOMES, STATUSES
+from service.store.agreement import VERDICTS, Period
 from service.store.deliveries import STATES
 
 blueprint = Blueprint("openapi", __name__)
@@ -72,7 +74,8 @@ _UPLOAD = {
                 },
             },
             "encoding": {"request": {"contentType": "application/json"}},
-        }
+        },
+        "application/json": {"schema": {"$ref": "#/components/schemas/Again"}},
     },
 }
 
@@ -84,7 +87,8 @@ def _analyses() -> dict[str, Any]:
         root: {
             "post": _operation(
                 "createAnalysis",
-                "Send images for analysis. Ungradable and out-of-scope inputs are answers (outcome), not errors.",
+                "Send images for analysis, or with JSON name some that are here: an analysis (without a request it is done "
+                "again and replaced) or a series. Ungradable and out-of-scope inputs are answers (outcome), not errors.",
                 {
                     "200": _answer("Done.", "Analysis"),
                     "202": _answer("Accepted; Location says where the result will be.", "Analysis"),
@@ -185,19 +189,244 @@ def _analyses() -> dict[str, Any]:
                 {"200": _answer("The file.", None, "application/dicom")},
                 [
                     _ID,
-                    _parameter("kind", "path", "Kind of object.", type="string", enum=["SR", "SEG", "PM", "SC", "KOS"]),
+                    _parameter(
+                        "kind", "path", "Kind of object.", type="string", enum=["SR", "SEG", "PM", "SC", "KOS", "RN"]
+                    ),
                 ],
             )
         },
-        f"{root}/{{analysis}}/assessment": {
+    }
+
+
+def _assessments() -> dict[str, Any]:
+    root = "/api/v1/assessments"
+    model = _parameter("model", "query", "Exact name of a model.")
+    time = [
+        _parameter("since", "query", "ISO 8601 time; older verdicts are left out.", type="string", format="date-time"),
+        _parameter(
+            "until", "query", "ISO 8601 time; verdicts from then on are left out.", type="string", format="date-time"
+        ),
+    ]
+    filters = [
+        model,
+        _parameter("version", "query", "Exact version of the model."),
+        _parameter("verdict", "query", "Exact verdict.", type="string", enum=list(VERDICTS)),
+        _parameter("reader", "query", "Exact name of the reader."),
+        *time,
+    ]
+    return {
+        "/api/v1/analyses/{analysis}/assessment": {
             "post": _operation(
                 "assessFinding",
-                "Store a reader's verdict on a finding.",
+                "Store a reader's verdict on a finding. The newest of a finding counts, older ones are kept.",
                 {"200": _answer("The analysis.", "Analysis")},
                 [_ID],
                 _json_body("Assessment"),
             )
         },
+        root: {
+            "get": _operation(
+                "listAssessments",
+                "Verdicts with what they are about, newest first.",
+                {"200": _answer("One page; `next` is the cursor of the next one or null.", "AssessmentList")},
+                [
+                    *filters,
+                    _parameter("cursor", "query", "`next` of the page before."),
+                    _parameter(
+                        "limit", "query", "Rows of one page.", type="integer", minimum=1, maximum=500, default=50
+                    ),
+                ],
+            )
+        },
+        f"{root}.csv": {
+            "get": _operation(
+                "exportAssessments",
+                "All verdicts as a table (RFC 4180), newest first.",
+                {"200": _answer("The table, with a header.", "Text", "text/csv")},
+                filters,
+            )
+        },
+        f"{root}/agreement": {
+            "get": _operation(
+                "getAgreement",
+                "How far readers agree with each model. Only the newest verdict of a finding counts.",
+                {"200": _answer("Counts, and shares with their n and interval.", "Agreement")},
+                [
+                    _parameter(
+                        "by",
+                        "query",
+                        "Length of a period, by the time of the verdict in UTC; weeks begin on Monday.",
+                        type="string",
+                        enum=list(get_args(Period)),
+                        default="month",
+                    ),
+                    model,
+                    *time,
+                ],
+            )
+        },
+    }
+
+
+def _findings() -> dict[str, Any]:
+    root = "/api/v1/analyses/{analysis}/findings/{finding}"
+    kept = {"304": _answer("Unchanged since the answer with the ETag in If-None-Match.")}
+    known = _parameter("If-None-Match", "header", "ETag of the answer that is known.")
+
+    def get(
+        identity: str,
+        summary: str,
+        media: str,
+        parameters: list[dict[str, Any]],
+        schema: str | None = None,
+        headers: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        answer = _answer("The answer.", schema, media)
+        if headers:
+            answer["headers"] = headers
+        return {"get": _operation(identity, summary, {"200": answer, **kept}, [_ID, *parameters, known])}
+
+    picture = [
+        _parameter("number", "path", "Index into `input.instances`, from 0.", type="integer", minimum=0),
+        _parameter(
+            "size", "query", "Longer side, px; at most that of the image.", type="integer", minimum=16, maximum=8192
+        ),
+        _parameter(
+            "view",
+            "query",
+            "`red_free`: the green channel as grey.",
+            type="string",
+            enum=["natural", "red_free"],
+            default="natural",
+        ),
+    ]
+    return {
+        f"{root}/window.png": get(
+            "getWindow",
+            "What the network saw of one slice, after all preprocessing.",
+            "image/png",
+            [
+                _FINDING,
+                _parameter(
+                    "slice",
+                    "query",
+                    "Index into the finding's slices; without it the one with the peak.",
+                    type="integer",
+                    minimum=0,
+                ),
+                _parameter(
+                    "size",
+                    "query",
+                    "Side, px; without it one pixel of the network is one of the picture.",
+                    type="integer",
+                    minimum=16,
+                    maximum=2048,
+                ),
+            ],
+        ),
+        f"{root}/region.json": get(
+            "getRegion",
+            "The exact outline of the critical region, in pixels of the source images.",
+            "application/json",
+            [_FINDING],
+            "Outline",
+        ),
+        f"{root}/response.bin": get(
+            "getResponse",
+            "The response maps of all slices and classes as bare little-endian float32 in C order, for drawing.",
+            "application/octet-stream",
+            [_FINDING],
+            headers={
+                "X-Pellucid-Map": {
+                    "description": "What the numbers are.",
+                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ResponseMaps"}}},
+                }
+            },
+        ),
+        f"{root}/faithfulness": get(
+            "getFaithfulness",
+            "Deletion and insertion curves of the answered class beside random orders. Takes seconds the first time; 503 while "
+            "another one is measured.",
+            "application/json",
+            [_FINDING],
+            "Faithfulness",
+        ),
+        "/api/v1/analyses/{analysis}/images/{number}.jpg": get(
+            "getImageAsJpeg", "A source image as JPEG; of CT in a lung window.", "image/jpeg", picture
+        ),
+        "/api/v1/analyses/{analysis}/images/{number}.png": get(
+            "getImageAsPng", "A source image as PNG; of CT in a lung window.", "image/png", picture
+        ),
+    }
+
+
+def _similar() -> dict[str, Any]:
+    return {
+        "/api/v1/analyses/{analysis}/findings/{finding}/similar": {
+            "get": _operation(
+                "findSimilarCases",
+                "The known public cases with the most similar features and their truth; never another one of the same patient.",
+                {"200": _answer("The nearest first.", "Similar")},
+                [
+                    _ID,
+                    _FINDING,
+                    _parameter("k", "query", "How many.", type="integer", minimum=1, maximum=50, default=6),
+                ],
+            )
+        }
+    }
+
+
+def _list_of_studies() -> dict[str, Any]:
+    analysis = "of an analysis that is not superseded"
+    return {
+        "/api/v1/worklist": {
+            "get": _operation(
+                "getWorklist",
+                "Studies and photographs with what was answered, the latest event first.",
+                {
+                    "200": _answer("One page; `next` is the cursor of the next one or null.", "Worklist"),
+                    "304": _answer("Nothing has changed since the answer with the ETag in If-None-Match."),
+                },
+                [
+                    _parameter(
+                        "q",
+                        "query",
+                        "Words, each of which stands in the patient's name or ID, the accession number, the study's "
+                        "description or UID, or begins the id of an analysis.",
+                    ),
+                    _parameter(
+                        "status",
+                        "query",
+                        f"Status {analysis}; `arriving`: images are awaited; `none`: nothing was analysed.",
+                        type="string",
+                        enum=list(STATUSES),
+                    ),
+                    _parameter("outcome", "query", f"Outcome {analysis}.", type="string", enum=list(OUTCOMES)),
+                    _parameter("model", "query", f"Model {analysis}."),
+                    _parameter("modality", "query", "Modality of one of the study's series."),
+                    _parameter(
+                        "since",
+                        "query",
+                        "ISO 8601 time; what changed before is left out.",
+                        type="string",
+                        format="date-time",
+                    ),
+                    _parameter(
+                        "until",
+                        "query",
+                        "ISO 8601 time; what changed then or later is left out.",
+                        type="string",
+                        format="date-time",
+                    ),
+                    _parameter("cursor", "query", "`next` of the page before."),
+                    _parameter(
+                        "limit", "query", "Studies of one page.", type="integer", minimum=1, maximum=200, default=50
+                    ),
+                    _parameter("If-None-Match", "header", "ETag of the answer that is known."),
+                ],
+            )
+        }
     }
 
 
@@ -278,6 +507,11 @@ def _models() -> dict[str, Any]:
         ),
         f"{root}/operating-points": get(
             "getOperatingPoints", "Decision thresholds with sensitivity, specificity, n and data set."
+        ),
+        f"{root}/evidence": get(
+            "getModelEvidence",
+            "What was measured of the model, with n and 95 % intervals, its limits of use, training data and calibration.",
+            "Evidence",
         ),
         f"{root}/stats": get("getModelStats", "What the model did since the start."),
         f"{root}/infer": {
@@ -493,7 +727,18 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },
         "security": [{}, {"bearer": []}, {"basic": []}],
-        "paths": {**_analyses(), **_deliveries(), **_models(), **_dicomweb(), **_worklist(), **_rest()},
+        "paths": {
+            **_analyses(),
+            **_list_of_studies(),
+            **_assessments(),
+            **_findings(),
+            **_similar(),
+            **_deliveries(),
+            **_models(),
+            **_dicomweb(),
+            **_worklist(),
+            **_rest(),
+        },
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hmac
 import logging
 import time
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, Unauthorized
 
-from service.config import LOOPBACK, Settings
+from service.config import LOOPBACK, Settings, account
 
 access = logging.getLogger("pellucid.access")
 
@@ -36,14 +37,15 @@ _HEADERS = {
 
 
 def install(app: Flask, settings: Settings) -> None:
-    """Guard every request of an application and sign off every answer."""
+    """Guard every request of an application and sign off every answer; `g.account` is the name of the token that came."""
+    accounts = [account(entry) for entry in settings.tokens]
 
     @app.before_request
     def guard() -> None:
         g.begin = time.monotonic()
         if not settings.tokens:
             _check_host()
-        elif request.path not in OPEN_PATHS and not _token_is_known(settings.tokens):
+        elif request.path not in OPEN_PATHS and not _token_is_known(accounts):
             raise Unauthorized(
                 "Send a token of this service: Authorization: Bearer <token>, or HTTP Basic with the token as the password.",
                 www_authenticate=[
@@ -60,7 +62,8 @@ def install(app: Flask, settings: Settings) -> None:
             response.headers.setdefault(name, value)
         ms = (time.monotonic() - g.get("begin", time.monotonic())) * 1000
         route = request.url_rule.rule if request.url_rule else "(no route)"
-        access.info("%s %s %d %.0f ms %s", request.method, route, response.status_code, ms, g.get("analysis", "-"))
+        about = f"{g.get('analysis', '-')} {g.get('account') or ''}".rstrip()
+        access.info("%s %s %d %.0f ms %s", request.method, route, response.status_code, ms, about)
         return response
 
 
@@ -76,14 +79,15 @@ def _check_host() -> None:
         )
 
 
-def _token_is_known(tokens: tuple[str, ...]) -> bool:
-    """Compare in constant time with every token."""
+def _token_is_known(accounts: Sequence[tuple[str | None, str]]) -> bool:
+    """Compare in constant time with every token, and note the name of the one that it is."""
     sent = request.authorization
     given = (sent.token if sent.type == "bearer" else sent.password if sent.type == "basic" else None) if sent else None
     if not given:
         return False
-    found = [hmac.compare_digest(given.encode(), token.encode()) for token in tokens]
-    return any(found)
+    found = [name for name, token in accounts if hmac.compare_digest(given.encode(), token.encode())]
+    g.account = found[0] if found else None
+    return bool(found)
 
 
 def _check_origin() -> None:

@@ -49,7 +49,10 @@ def receive(spool: Path) -> Iterator[Upload]:
         For parts with other names, no files, or a request that `parse` refuses.
     """
     if http.mimetype != "multipart/form-data":
-        raise UnknownMedia("send multipart/form-data with parts named files and, optionally, a JSON part named request")
+        raise UnknownMedia(
+            "send multipart/form-data with parts named files and, if wanted, a JSON part named request; or application/json "
+            "that names images that are here already"
+        )
     g.upload_folder = spool / f"upload-{uuid.uuid4().hex}"
     g.upload_folder.mkdir()
     try:

@@ -1,4 +1,4 @@
-"""``/viewer/``: the radiologist's page, static files under a strict Content Security Policy."""
+"""``/viewer/``: the radiologist's page as `service/viewer` was built, under a strict Content Security Policy."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from service.http.security import PAGE_POLICY
 
 blueprint = Blueprint("viewer", __name__, url_prefix="/viewer")
 
-FOLDER = Path(__file__).resolve().parent.parent / "viewer"
-SUFFIXES = (".html", ".js", ".css", ".svg", ".png", ".ico", ".woff2")
+FOLDER = Path(__file__).resolve().parent.parent / "viewer" / "dist"
+SUFFIXES = (".html", ".js", ".css", ".svg", ".md")
 
 
 @blueprint.get("/", defaults={"name": "index.html"})
 @blueprint.get("/<path:name>")
 def page(name: str) -> Response:
-    """A file of the viewer; other files of the folder are not served."""
+    """A file of the page; other files of the folder are not served."""
     response = send_from_directory(FOLDER, name if name.endswith(SUFFIXES) else "-", max_age=0)
     response.headers["Content-Security-Policy"] = PAGE_POLICY
-    response.headers["Cache-Control"] = "no-cache"
+    # Names in assets/ carry a hash of their content.
+    response.headers["Cache-Control"] = (
+        "private, max-age=31536000, immutable" if name.startswith("assets/") else "no-cache"
+    )
     return response

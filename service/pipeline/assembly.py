@@ -28,6 +28,7 @@ from service.pipeline.arrivals import Arrivals
 from service.pipeline.objects import Objects
 from service.pipeline.performer import Performer
 from service.pipeline.queue import Queue
+from service.pipeline.revisions import Revisions
 from service.pipeline.sending import Sending
 from service.pipeline.work import Tools
 from service.store.analyses import Store
@@ -96,6 +97,7 @@ class Service:
     pipeline: Pipeline
     queue: Queue
     sending: Sending
+    revisions: Revisions
     arrivals: Arrivals
     spool: Path
     """For what is on its way in over HTTP; empty at every start."""
@@ -165,6 +167,7 @@ def open_service(settings: Settings) -> Service:
         backoff_s=settings.delivery_backoff_s,
         longest_s=settings.delivery_wait_s,
     )
+    revisions = Revisions(store, pipeline, objects, sending)
     queue = Queue(
         store,
         pipeline,
@@ -177,6 +180,7 @@ def open_service(settings: Settings) -> Service:
         attempts=settings.attempts,
         host_lost_s=settings.host_lost_s,
         retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
+        revisions=revisions,
     )
     folder = store.folder / "inbox"
     arrivals = Arrivals(store, pipeline, queue, Inbox(folder, limits(settings)), settings)
@@ -187,7 +191,7 @@ def open_service(settings: Settings) -> Service:
     threading.Thread(target=_sweep, args=(store, arrivals, time.time()), name="sweep", daemon=True).start()
     probe = store.folder / "probe.png"
     Image.new("L", (8, 4)).save(probe)
-    return Service(settings, store, tools, pipeline, queue, sending, arrivals, spool, folder, probe)
+    return Service(settings, store, tools, pipeline, queue, sending, revisions, arrivals, spool, folder, probe)
 
 
 def _sweep(store: Store, arrivals: Arrivals, opened: float) -> None:

@@ -14,7 +14,8 @@ from service.maps import clear
 from service.pipeline.request import MAPS
 from service.records import Check, Instance, Outcome, Quality, Request, ResponseMap
 from service.store.analyses import Store
-from service.store.deliveries import Delivery
+from service.store.assessments import Assessment
+from service.store.deliveries import CALLBACK, Delivery
 from service.store.rows import Analysis
 
 DISCLAIMER = "Research use only. Not a medical device; not for primary diagnosis."
@@ -166,6 +167,8 @@ def result(outcome: Outcome, bundle: Bundle, warnings: Sequence[str]) -> dict[st
 # -- a stored analysis ------------------------------------------------------------------------------------------------------
 
 PREFIX = "/api/v1/analyses"
+_OWN = ("outcome", "findings", "objects", "delivery", "regions")
+"""Keys of a stored result that are shown in another form or not at all."""
 
 
 def full(store: Store, bundles: Mapping[str, Bundle], analysis: Analysis) -> dict[str, Any]:
@@ -178,14 +181,17 @@ def full(store: Store, bundles: Mapping[str, Bundle], analysis: Analysis) -> dic
         "created": analysis.created,
         "supersedes": analysis.supersedes,
         "superseded_by": analysis.superseded_by,
-        **{name: value for name, value in stored.items() if name not in ("outcome", "findings", "objects", "delivery")},
+        "revision": analysis.revision,
+        **{name: value for name, value in stored.items() if name not in _OWN},
         "findings": [_with_addresses(analysis.id, finding) for finding in stored["findings"]],
         "objects": [{**made, "href": f"{PREFIX}/{analysis.id}/{made['href']}"} for made in stored["objects"]],
         "delivery": [delivery(one) for one in store.deliveries.of_analysis(analysis.id)],
-        "assessments": store.assessments(analysis.id),
+        "assessments": [assessment(one) for one in store.assessments.of_analysis(analysis.id)],
     }
     if analysis.error is not None:
         whole["error"] = analysis.error
+    if whole["assessments"] and (told := store.revisions.known(analysis.id).problem):
+        whole["warnings"] = [*whole["warnings"], told]
     return whole
 
 
@@ -194,7 +200,7 @@ def delivery(one: Delivery) -> dict[str, Any]:
     return {
         "id": one.id,
         "destination": one.destination,
-        "object": one.sop_instance_uid or None,
+        "object": None if one.kind == CALLBACK else one.sop_instance_uid,
         "kind": one.kind,
         "state": one.state,
         "attempts": one.attempts,
@@ -202,6 +208,12 @@ def delivery(one: Delivery) -> dict[str, Any]:
         "due": one.due if one.state == "waiting" else None,
         "changed": one.changed,
     }
+
+
+def assessment(one: Assessment) -> dict[str, Any]:
+    """One verdict of the HTTP contract."""
+    names = ("id", "finding", "verdict", "value", "reason", "reader", "account", "created", "model", "version")
+    return {name: getattr(one, name) for name in names}
 
 
 def _pending(store: Store, bundles: Mapping[str, Bundle], analysis: Analysis) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from models.bundle import Bundle, BundleError
+from models.cases import mean_feature
 from models.preprocessing import Box
 from service import uids
 from service.pipeline import body
@@ -47,7 +48,8 @@ def answer(case: Case, nodule: Nodule) -> Finding:
         raise BundleError(f"model bundle {bundle.name}: aggregation.slices must be mean; this service knows no other")
     kinds = body.map_kinds(request, bundle.classes)
     with case.watch("model"):
-        answer = case.tools.engine.run(bundle, nodule.windows, ["probabilities", *(["response_maps"] if kinds else [])])
+        outputs = ["probabilities", "features", *(["response_maps"] if kinds else [])]
+        answer = case.tools.engine.run(bundle, nodule.windows, outputs)
     per_slice = answer["probabilities"].astype(np.float64)
     mean = per_slice.mean(axis=0)
     probabilities = dict(zip(bundle.classes, mean.tolist(), strict=True))
@@ -79,6 +81,7 @@ def answer(case: Case, nodule: Nodule) -> Finding:
         },
         maps,
         nodule.region,
+        mean_feature(answer["features"]),
     )
 
 

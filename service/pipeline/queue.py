@@ -7,6 +7,7 @@ process down is taken up again, at most `attempts` times in all.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -17,13 +18,14 @@ from typing import Any
 
 from service.errors import Busy, InputError, NotFound
 from service.maps import arrays
-from service.pipeline import body, problem, request
+from service.pipeline import body, problem, request, similar
 from service.pipeline.analysis import Pipeline
-from service.pipeline.objects import Objects
+from service.pipeline.objects import Made, Objects
+from service.pipeline.revisions import REGIONS, Revisions
 from service.pipeline.sending import Sending
 from service.pipeline.work import Work
 from service.pipeline.workflow import Interrupted, Workflows
-from service.records import Finding, Outcome
+from service.records import Finding, Outcome, Request
 from service.store import trouble
 from service.store.analyses import Store
 from service.store.rows import Analysis
@@ -34,6 +36,8 @@ POLL_S = 1.0
 HEARTBEATS = 3
 """Signs of life, at least, in the time after which a host counts as lost."""
 PURGE_S = 600.0
+URGENT = ("http", "again")
+"""Doors behind which a person waits."""
 KEEP_RECORDS = timedelta(days=1)
 """How long the engine's record of something that ended is kept."""
 
@@ -63,6 +67,8 @@ class Queue:
         A host without a sign of life for so long has its work taken over.
     retention : timedelta, optional
         How long analyses and received images are kept; for ever where there is none.
+    revisions : Revisions, optional
+        Makes objects anew after verdicts; without it nobody does.
     on_end : callable, optional
         Told every analysis that ended here.
     """
@@ -81,6 +87,7 @@ class Queue:
         attempts: int = 3,
         host_lost_s: float = 45.0,
         retention: timedelta | None = None,
+        revisions: Revisions | None = None,
         on_end: Callable[[Analysis], None] = lambda analysis: None,
     ) -> None:
         self._store, self._pipeline, self._objects, self._sending = store, pipeline, objects, sending
@@ -97,7 +104,10 @@ class Queue:
         """What a stop did not wait for."""
         self._handed: set[tuple[str, ...]] = set()
         """What the engine has been told."""
-        self._engine = Workflows(engine_url, host, self._analyse, self._deliver, workers)
+        self._revisions, self._revising = revisions, set[str]()
+        if revisions is not None:
+            revisions.wake = self._notify
+        self._engine = Workflows(engine_url, host, self._analyse, self._deliver, self._revise, workers)
         self._dispatcher = threading.Thread(target=self._dispatch, name="dispatcher", daemon=True)
         self._heart = threading.Thread(target=self._beat, name="heart", daemon=True)
         self._next_look = self._last_look = 0.0
@@ -133,7 +143,7 @@ class Queue:
             return True
         end = time.monotonic() + wait_s
         self._dispatcher.join(wait_s)
-        while (self._stages or self._delivering) and time.monotonic() < end:
+        while (self._stages or self._delivering or self._revising) and time.monotonic() < end:
             time.sleep(0.02)
         left = list(self._stages)
         self._given_back.update(left)
@@ -143,7 +153,7 @@ class Queue:
             except Exception as error:  # noqa: BLE001 - it is taken up again in any case, but counted
                 problem.of_fault(error)
         self._engine.stop(0)
-        return not left and not self._delivering
+        return not left and not self._delivering and not self._revising
 
     # -- callers --------------------------------------------------------------------------------------------------------
 
@@ -163,7 +173,11 @@ class Queue:
         door: str = "http",
         supersedes: str | None = None,
     ) -> str:
-        """Store prepared work and queue it; its id. Raises Busy, NoSpace, Conflict."""
+        """Store prepared work and queue it; its id.
+
+        `door` is how the images came: "http", "dicom", "ups"; "again" where a person asks about those that came through a
+        DICOM door. Raises Busy, NoSpace, Conflict, and NotFound when stored images are deleted meanwhile.
+        """
         self.check_room()
         identity = self._store.accept(
             model=work.model,
@@ -199,6 +213,10 @@ class Queue:
                 return
             self._await_change(seen, tick_s)
 
+    def stage(self, identity: str) -> str | None:
+        """The stage of an analysis that runs on this host."""
+        return self._stages.get(identity) or None
+
     def wake(self) -> None:
         """Something in the database is to be done: look at once."""
         self._notify()
@@ -231,7 +249,7 @@ class Queue:
         for identity, attempts, door in self._store.queued():
             name: tuple[str, ...] = (identity, str(attempts))
             told.add(name)
-            if name not in self._handed and not self._engine.enqueue_analysis(identity, attempts, door == "http"):
+            if name not in self._handed and not self._engine.enqueue_analysis(identity, attempts, door in URGENT):
                 self._store.count_attempt(identity, attempts)  # its worker ended without a word
         for delivery in self._sending.due():
             attempt = f"{delivery.round}.{delivery.attempts}"
@@ -242,6 +260,13 @@ class Queue:
                     delivery.analysis, delivery.destination, attempt
                 ):
                     self._sending.lost(delivery)
+        if self._revisions is not None:
+            for behind in self._revisions.due():
+                attempt = f"{behind.verdicts}.{behind.attempts}"
+                name = ("revision", behind.analysis, attempt)
+                told.add(name)
+                if name not in self._handed and not self._engine.enqueue_revision(behind.analysis, attempt):
+                    self._revisions.lost(behind)
         self._handed = told
 
     def _look_after_hosts(self) -> None:
@@ -338,6 +363,24 @@ class Queue:
             self._delivering.discard((analysis, destination))
             self._notify()
 
+    def _revise(self, analysis: str) -> None:
+        revisions = self._revisions
+        if self._stopping:
+            raise Interrupted
+        if revisions is None:
+            return
+        self._revising.add(analysis)
+        try:
+            revisions.make(analysis)
+        except Exception as error:  # noqa: BLE001 - it is still to be done and comes again
+            if self._stopping:
+                raise Interrupted from None
+            fault = error
+            trouble.wait_out(lambda: revisions.failed(analysis, fault), lambda: self._stopping)
+        finally:
+            self._revising.discard(analysis)
+            self._notify()
+
     def _report(self, identity: str, stage: str) -> None:
         self._stages[identity] = stage
         self._notify()
@@ -378,23 +421,29 @@ class Queue:
         result = body.result(replace(outcome, timing_ms=timing), bundle, analysis.warnings)
         self._report(analysis.id, "objects")
         made = time.monotonic()
-        objects, described, warnings = self._objects.make(
-            work,
-            outcome,
-            result,
-            bundle,
-            supersedes=self._store.report(analysis.supersedes) if analysis.supersedes else None,
-            needed=analysis.door != "http",
-        )
+        objects, described, warnings = self._make_objects(analysis, work, outcome, result)
         timing["objects"] = (time.monotonic() - made) * 1000
         total = _age_ms(analysis.created)
         timing["queue"] = max(0.0, total - timing["total"] - (time.monotonic() - begin) * 1000)
         timing["total"] = total
         result["objects"], result["warnings"] = described, [*result["warnings"], *warnings]
+        places = tuple(finding.region for finding in outcome.findings if finding.region is not None)
+        result[REGIONS] = request.to_json(Request(regions=places))["regions"]
         result["timing_ms"] = {stage: round(ms, 1) for stage, ms in timing.items()}
         planned = self._sending.plan(analysis, outcome.outcome, objects)
         if not self._waiting_out(lambda: self._store.complete(analysis.id, result, objects, planned)):
             self._discard_maps_of_deleted(analysis.id)
+
+    def _make_objects(self, analysis: Analysis, work: Work, outcome: Outcome, result: dict[str, Any]) -> Made:
+        """The objects of a result. The report names the one that it replaces, unless it is the very same again."""
+        bundle, needed = self._pipeline.bundles[analysis.model], analysis.door != "http"
+        reports = self._store.reports(analysis.supersedes)
+        replaced, older = ([report for _, report in reports] + [None, None])[:2]
+        if replaced is not None and _repeats(reports[0][0], analysis, result):
+            made = self._objects.make(work, outcome, result, bundle, supersedes=older, needed=needed)
+            if replaced[0] in [one.sop_instance_uid for one in made[0]]:
+                return made
+        return self._objects.make(work, outcome, result, bundle, supersedes=replaced, needed=needed)
 
     def _discard_maps_of_deleted(self, identity: str) -> None:
         """Unless it was completed meanwhile: by another host, or by a commit whose answer got lost."""
@@ -415,6 +464,15 @@ class Queue:
         for finding in findings:
             if finding.maps is not None:
                 arrays.save(finding.maps, self._store.maps_path(identity, finding.id, create=True))
+            if finding.features is not None:
+                similar.keep(finding.features, self._store.maps_path(identity, finding.id, create=True))
+
+
+def _repeats(before: Analysis, analysis: Analysis, result: dict[str, Any]) -> bool:
+    """Whether an analysis asked the same of the same images and weights as an earlier one."""
+    told = json.loads(json.dumps([result["model"], result["input"]]))
+    known = before.result or {}
+    return before.request == analysis.request and told == [known.get("model"), known.get("input")]
 
 
 def _given_up(attempts: int) -> dict[str, Any]:

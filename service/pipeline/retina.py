@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from models import preprocessing
+from models.cases import mean_feature
 from service import uids
 from service.errors import OutOfContract
 from service.intake import fundus_quality
@@ -83,7 +84,8 @@ def run(case: Case) -> Outcome:
     square = preprocessing.fundus_square(photograph, field, **bundle.step("fundus_square"))
     kinds = body.map_kinds(case.work.request, bundle.classes)
     with case.watch("model"):
-        answer = case.tools.engine.run(bundle, square[None], ["probabilities", *(["response_maps"] if kinds else [])])
+        outputs = ["probabilities", "features", *(["response_maps"] if kinds else [])]
+        answer = case.tools.engine.run(bundle, square[None], outputs)
     values = answer["probabilities"][0].astype(np.float64)
     probabilities = dict(zip(bundle.classes, values.tolist(), strict=True))
     maps, evidence = None, body.no_evidence()
@@ -102,6 +104,7 @@ def run(case: Case) -> Outcome:
                 reference=float(rule["reference"]),
             )
             evidence = body.evidence(maps, "eye", kinds)
+    features = mean_feature(answer["features"])
     grade = int(values.argmax())
     points = {point.name: point for point in bundle.operating_points}
     finding = {
@@ -120,7 +123,7 @@ def run(case: Case) -> Outcome:
         },
         "evidence": evidence,
     }
-    return _outcome(case, "graded", described, quality, (Finding("eye", finding, maps),))
+    return _outcome(case, "graded", described, quality, (Finding("eye", finding, maps, features=features),))
 
 
 def _laterality(request: Request, instance: Instance) -> tuple[str, tuple[Check, ...]]:

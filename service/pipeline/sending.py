@@ -23,6 +23,8 @@ from service.store.rows import Analysis, now
 
 log = logging.getLogger("pellucid.delivery")
 
+_NOT_SUPERSEDED = tuple(state for state in table.STATES if state != "superseded")
+
 
 class Sending:
     """Everything about deliveries but when they happen.
@@ -58,14 +60,20 @@ class Sending:
 
     # -- what is to be sent ---------------------------------------------------------------------------------------------
 
-    def plan(self, analysis: Analysis, outcome: str, objects: Sequence[ResultObject]) -> list[dict[str, Any]]:
-        """New deliveries of a completed analysis; objects that are on their way or were sent already are left out."""
+    def plan(
+        self, analysis: Analysis, outcome: str, objects: Sequence[ResultObject], revision: int = 0
+    ) -> list[dict[str, Any]]:
+        """New deliveries of a completed analysis; objects that are on their way or were sent already are left out.
+
+        `revision` counts how often its objects were made anew: each time is told to callbacks again.
+        """
+        told = f"revision {revision}" if revision else ""
         sender = self._store.archive.sender(analysis.series) if analysis.series else ""
         planned = []
         for destination in self.destinations.values():
             if isinstance(destination, Callback):
                 if destination.wants("completed", analysis.model, outcome, sender):
-                    planned.append(table.row(analysis.id, destination.name, table.CALLBACK))
+                    planned.append(table.row(analysis.id, destination.name, table.CALLBACK, told))
                 continue
             known = self._table.known(destination.name, [one.sop_instance_uid for one in objects])
             planned += [
@@ -92,15 +100,18 @@ class Sending:
     def attempt(self, analysis: str, destination: str) -> None:
         """Send what waits of an analysis for a destination and note how it went; never raises for what was sent."""
         moment = now()
-        waiting = [one for one in self._table.pending(analysis, destination) if one.due <= moment]
-        if not waiting:
+        due = [one.id for one in self._table.pending(analysis, destination) if one.due <= moment]
+        if not due:
             return
         target = self.destinations.get(destination)
         if target is None:
             text = "this destination is no longer in the settings; send again when it is"
-            self._table.change([one.id for one in waiting], state="dead", last_error=text)
+            self._table.change(due, table.OPEN, state="dead", last_error=text)
             return
-        self._table.change([one.id for one in waiting], state="sending")
+        self._table.change(due, table.OPEN, state="sending")
+        waiting = [one for one in self._table.pending(analysis, destination) if one.id in due]
+        if not waiting:  # superseded meanwhile
+            return
         try:
             outcomes = self._send(target, analysis, waiting)
         except Exception as error:  # noqa: BLE001 - a fault of ours counts as an attempt, so that it ends
@@ -181,7 +192,7 @@ class Sending:
         """What a destination reported: committed, or sent again."""
         asked = {one.sop_instance_uid: one for one in self._table.of_transaction(report.transaction_uid)}
         kept = [asked[uid].id for _, uid in report.committed if uid in asked]
-        self._table.change(kept, state="committed", last_error="")
+        self._table.change(kept, _NOT_SUPERSEDED, state="committed", last_error="")
         for _, uid, reason in report.failed:
             if uid in asked and asked[uid].state == "sent":
                 text = f"storage commitment was refused with reason 0x{reason:04X}"

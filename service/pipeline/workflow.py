@@ -1,8 +1,9 @@
 """Durable execution by DBOS: what was enqueued runs to its end, whatever happens to this process or host.
 
-Two workflows: an analysis, and one attempt to deliver an analysis' objects to a destination. Both are told only ids; all they
-know lies in the store. DBOS keeps its tables in a database of its own next to ours (SQLite), or in a schema of its own in ours
-(PostgreSQL). One process has one `Workflows`. docs/decisions.md has the failure tests by which the engine was chosen.
+Three workflows: an analysis, one attempt to deliver an analysis' objects to a destination, and one to make them anew after a
+verdict. They are told only ids; all they know lies in the store. DBOS keeps its tables in a database of its own next to ours
+(SQLite), or in a schema of its own in ours (PostgreSQL). One process has one `Workflows`. docs/decisions.md has the failure
+tests by which the engine was chosen.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
-ANALYSES, DELIVERIES = "analyses", "deliveries"
+ANALYSES, DELIVERIES, REVISIONS = "analyses", "deliveries", "revisions"
 VERSION = "1"
 """Of the workflows' shape: what an older service enqueued is run by a newer one."""
 POLL_S = 0.05
@@ -56,6 +57,17 @@ def _deliver(analysis: str, destination: str) -> None:
     _deliver_step(analysis, destination)
 
 
+@DBOS.step(name="revise")
+def _revise_step(analysis: str) -> None:
+    if _running is not None:
+        _running.revise(analysis)
+
+
+@DBOS.workflow(name="revise", max_recovery_attempts=None)
+def _revise(analysis: str) -> None:
+    _revise_step(analysis)
+
+
 class Workflows:
     """The engine of this process.
 
@@ -65,17 +77,23 @@ class Workflows:
         Of DBOS' system database.
     host : str
         Name of this host, the same after a restart; unique among those that share the database.
-    analyse, deliver : callable
+    analyse, deliver, revise : callable
         What the workflows do. They raise nothing but Interrupted, and doing them again must do no harm.
     workers : int
         Analyses at the same time on this host.
     """
 
     def __init__(
-        self, url: str, host: str, analyse: Callable[[str], None], deliver: Callable[[str, str], None], workers: int
+        self,
+        url: str,
+        host: str,
+        analyse: Callable[[str], None],
+        deliver: Callable[[str, str], None],
+        revise: Callable[[str], None],
+        workers: int,
     ) -> None:
         self._url, self.host, self._workers = url, host, workers
-        self.analyse, self.deliver = analyse, deliver
+        self.analyse, self.deliver, self.revise = analyse, deliver, revise
 
     def start(self) -> None:
         """Take up what this host left behind, then work on what is enqueued."""
@@ -106,6 +124,10 @@ class Workflows:
             on_conflict="always_update",
         )
 
+        DBOS.register_queue(
+            REVISIONS, worker_concurrency=1, polling_interval_sec=DELIVERY_POLL_S, on_conflict="always_update"
+        )
+
     def stop(self, wait_s: float) -> None:
         """Take nothing more up; what runs has `wait_s` seconds to end, else it is taken up again at the next start."""
         global _running
@@ -126,6 +148,12 @@ class Workflows:
             SetEnqueueOptions(queue_partition_key=destination),
         ):
             handle: Any = DBOS.enqueue_workflow(DELIVERIES, _deliver, analysis, destination)
+        return handle.get_status().status not in _ENDED
+
+    def enqueue_revision(self, analysis: str, attempt: str) -> bool:
+        """Have objects made anew once for this attempt; False when that has run to its end already."""
+        with SetWorkflowID(f"revision.{analysis}.{attempt}"):
+            handle: Any = DBOS.enqueue_workflow(REVISIONS, _revise, analysis)
         return handle.get_status().status not in _ENDED
 
     def take_over(self, hosts: list[str]) -> None:

@@ -108,6 +108,18 @@ ORIGINS = {
     "candidate": _own("CANDIDATE", "Candidate found by software, not confirmed by a reader"),
 }
 
+# What a reader says: TID 1003
+VERDICT = _own("VERDICT", "Verdict of a reader")
+VERDICTS = {
+    "rejected": _own("REJECTED", "Rejected"),
+    "modified": _own("CORRECTED", "Corrected"),
+}
+NOT_A_NODULE = _own("NONODULE", "Not a nodule")
+CORRECTION = _own("CORRECTION", "What the reader says instead")
+OBSERVER_TYPE = _dcm("121005", "Observer Type")
+PERSON = _dcm("121006", "Person")
+PERSON_NAME = _dcm("121008", "Person Observer Name")
+
 # Evaluations of the whole input
 SUMMARY_OF_RUN = _dcm("111017", "CAD Processing and Findings Summary")
 RUN_WITHOUT_FINDINGS = _dcm("111241", "All algorithms succeeded; without findings")
@@ -123,6 +135,7 @@ OUTCOMES = {
     "ungradable": _own("UNGRADABLE", "Not gradable"),
     "out_of_scope": _own("OUTOFSCOPE", "Outside what the model was made for"),
     "no_region": _own("NOREGION", "Nothing was classified: no region was named or found"),
+    "rejected": _own("ALLREJECTED", "A reader rejected every finding"),
 }
 SUMMARY = _dcm("121111", "Summary")
 IMAGE_QUALITY = _dcm("111101", "Image Quality")
@@ -132,6 +145,7 @@ QUALITIES = {
     "111235": _dcm("111235", "Unusable - Quality renders image unusable"),
 }
 QUALITY_ISSUE = _dcm("113010", "Quality Issue")
+REJECTED = _dcm("113001", "Rejected for Quality Reasons")
 RECOMMENDATION = _dcm("121075", "Recommendation")
 COMMENT = _dcm("121106", "Comment")
 CHECK = _own("CHECK", "Input check that did not pass")

@@ -1,15 +1,16 @@
 """What all result objects share: identity, origin in the source images, equipment, encoding.
 
 Everything here is a function of the `Report` and nothing else, so that a re-run makes byte-identical objects and an archive
-keeps one copy. That holds for dates and times too: an object is dated with the latest moment that its source images state,
-never with the clock, and the optional Instance Creation Date and Time are left out.
+keeps one copy. That holds for dates and times too: an object is dated with the latest moment that its source images state, or
+with that of the verdict for which it was made anew, never with the clock, and the optional Instance Creation Date and Time are
+left out.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from types import MappingProxyType
 
 from pydicom import config
@@ -22,19 +23,20 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import validate_value
 
 from service import __version__, uids
-from service.records import Instance, ObjectKind, ResultObject
+from service.records import Instance, MadeKind, ResultObject
 from service.results import repertoire
 from service.results.report import Report
 
 MANUFACTURER = "Pellucid"
 
-SERIES: Mapping[ObjectKind, tuple[int, str]] = MappingProxyType(
+SERIES: Mapping[MadeKind, tuple[int, str]] = MappingProxyType(
     {
         "SR": (9001, "Pellucid report"),
         "SEG": (9002, "Pellucid critical regions"),
         "PM": (9003, "Pellucid response maps"),
         "SC": (9004, "Pellucid overlay"),
         "KOS": (9005, "Pellucid key images"),
+        "RN": (9006, "Pellucid rejection note"),
     }
 )
 """Series Number and Series Description of each kind of object: each kind has a series of its own."""
@@ -84,7 +86,7 @@ _LASTING = ("2.25.", "1.2.840.10008.")
 _MOMENTS = ("Content", "Acquisition", "Series", "Study")
 
 
-def identity(report: Report, kind: ObjectKind, *details: str) -> tuple[str, ...]:
+def identity(report: Report, kind: MadeKind, *details: str) -> tuple[str, ...]:
     """All that an object of this kind depends on, as the name of its UIDs."""
     predecessor = report.predecessor.sop_instance_uid if report.predecessor else ""
     sources = sorted({instance.sop_instance_uid for instance in report.instances})
@@ -92,12 +94,12 @@ def identity(report: Report, kind: ObjectKind, *details: str) -> tuple[str, ...]
     return (kind, *made_by, predecessor, f"{len(details)}", *details, *sources)
 
 
-def instance_uid(report: Report, kind: ObjectKind, *details: str) -> str:
+def instance_uid(report: Report, kind: MadeKind, *details: str) -> str:
     """SOP Instance UID of the object; `details` are what it depends on besides the report."""
     return uids.of("instance", *identity(report, kind, *details))
 
 
-def series_uid(report: Report, kind: ObjectKind, *details: str) -> str:
+def series_uid(report: Report, kind: MadeKind, *details: str) -> str:
     """Series Instance UID of the object: a series for each kind and analysis."""
     return uids.of("series", *identity(report, kind, *details))
 
@@ -114,8 +116,21 @@ def source_series_uid(instance: Instance) -> str:
 
 
 def moment(report: Report) -> datetime:
-    """The latest content, acquisition, series or study date and time that the source images state."""
-    return max((found for header in report.headers for found in _moments(header)), default=UNDATED)
+    """The latest content, acquisition, series or study date and time that the source images state, or that of a later verdict."""
+    stated = max((found for header in report.headers for found in _moments(header)), default=UNDATED)
+    return stated if report.revised is None else max(stated, local(report, report.revised).replace(tzinfo=None))
+
+
+def local(report: Report, when: datetime) -> datetime:
+    """A moment in the time zone of the source images (0008,0201), or of this computer where they state none."""
+    for header in report.headers:
+        try:
+            hours, minutes = divmod(abs(int(str(header.get("TimezoneOffsetFromUTC") or "x"))), 100)
+        except ValueError:
+            continue
+        sign = -1 if str(header.TimezoneOffsetFromUTC).startswith("-") else 1
+        return when.astimezone(timezone(sign * timedelta(hours=hours % 24, minutes=minutes)))
+    return when.astimezone()
 
 
 def _moments(header: Dataset) -> Iterator[datetime]:
@@ -201,7 +216,7 @@ def contribution(report: Report) -> Dataset:
     return item
 
 
-def finish(dataset: Dataset, report: Report, kind: ObjectKind, *details: str) -> ResultObject:
+def finish(dataset: Dataset, report: Report, kind: MadeKind, *details: str) -> ResultObject:
     """Give an object its identity, origin and equipment, and encode it.
 
     Patient, study, series, equipment, SOP instance and dates are set here, whatever the constructor has put there. A UID
@@ -213,7 +228,7 @@ def finish(dataset: Dataset, report: Report, kind: ObjectKind, *details: str) ->
     dataset : Dataset
         The object with its SOP Class UID and all that is its own; changed in place.
     report : Report
-    kind : ObjectKind
+    kind : MadeKind
     *details : str
         What the object depends on besides the report, e.g. the share that a region is cut at. The same strings must be
         given to `instance_uid` and `series_uid` where these are needed beforehand.

@@ -19,6 +19,7 @@ from highdicom.sr import (
     ImageContentItem,
     NumContentItem,
     ObserverContext,
+    PnameContentItem,
     ScoordContentItem,
     TextContentItem,
     UIDRefContentItem,
@@ -63,9 +64,15 @@ def code(name: Code, value: Code, *children: ContentItem, relation: str = CONTAI
     return with_children(CodeContentItem(name, value, relation), children)
 
 
-def text(name: Code, value: str, relation: str = CONTAINS) -> ContentItem:
+def text(name: Code, value: str, relation: str = CONTAINS, limit: int = 1024) -> ContentItem:
     """TEXT; control characters become spaces."""
-    return TextContentItem(name, common.line(value, 1024) or "-", relation)
+    return TextContentItem(name, common.line(value, limit) or "-", relation)
+
+
+def person(name: Code, value: str, relation: str = CONTAINS) -> ContentItem:
+    """PNAME of a name as somebody wrote it: all of it stands where the family name does (PS3.5 6.2.1)."""
+    plain = common.line("".join(" " if character in "^=" else character for character in value)) or "-"
+    return PnameContentItem(name, f"{plain}^", relation)
 
 
 def number(name: Code, value: float, unit: Code, *children: ContentItem, relation: str = CONTAINS) -> ContentItem:

@@ -15,7 +15,7 @@ from pydicom.sr.coding import Code
 
 from models.bundle import OperatingPoint
 from service.records import Instance
-from service.results import codes, common, content, wording
+from service.results import codes, common, content, verdicts, wording
 from service.results.report import Report
 from service.results.wording import Finding
 
@@ -30,7 +30,7 @@ class Segment:
 
 
 def build(report: Report, segments: Mapping[str, Segment]) -> list[ContentItem]:
-    """A group for each finding.
+    """A group for each finding that no reader rejected.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ def build(report: Report, segments: Mapping[str, Segment]) -> list[ContentItem]:
     """
     return [
         _eye(report, finding) if "grade" in finding else _nodule(report, finding, segments.get(finding["tracking_uid"]))
-        for finding in wording.findings(report)
+        for finding in report.findings
     ]
 
 
 def _nodule(report: Report, finding: Finding, segment: Segment | None) -> ContentItem:
     origin = wording.origin(report, finding)
     items = [
-        *_tracking(report, finding),
+        *verdicts.tracking(report, finding),
         content.code(codes.FINDING_CATEGORY, codes.ABNORMAL_STRUCTURE),
         content.code(codes.FINDING, codes.NODULE),
         FindingSite(codes.LUNG),
@@ -72,6 +72,7 @@ def _nodule(report: Report, finding: Finding, segment: Segment | None) -> Conten
         items += _candidate(report, finding)
     items.append(content.code(codes.ORIGIN, codes.ORIGINS[origin]))
     items.append(_decision(report, codes.DECISION, finding["operating_point"]["name"], finding))
+    items += _correction(report, finding)
     return content.container(codes.MEASUREMENT_GROUP, items, "1410" if segment is None else "1411")
 
 
@@ -108,7 +109,7 @@ def _eye(report: Report, finding: Finding) -> ContentItem:
     return content.container(
         codes.MEASUREMENT_GROUP,
         [
-            *_tracking(report, finding),
+            *verdicts.tracking(report, finding),
             FindingSite(codes.RETINA, laterality=codes.LATERALITY.get(side)),
             *_algorithm(report),
             content.image(codes.SOURCE_OF_MEASUREMENT, instance.sop_class_uid, instance.key),
@@ -116,6 +117,7 @@ def _eye(report: Report, finding: Finding) -> ContentItem:
             *_probabilities(report, finding),
             content.code(severity, codes.GRADES[grade], certainty),
             *(_decision(report, codes.REFERRALS.get(name, codes.DECISION), name, finding) for name in named),
+            *_correction(report, finding),
         ],
         "1501",
     )
@@ -129,11 +131,9 @@ def _outline(finding: Finding, instance: Instance) -> list[tuple[float, float]]:
     return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
 
 
-def _tracking(report: Report, finding: Finding) -> list[ContentItem]:
-    return [
-        content.text(codes.TRACKING_IDENTIFIER, wording.name(report, finding), content.CONTEXT),
-        content.uid(codes.TRACKING_UID, finding["tracking_uid"], content.CONTEXT),
-    ]
+def _correction(report: Report, finding: Finding) -> list[ContentItem]:
+    """What a reader says instead; the model's own answer stays beside it."""
+    return [verdicts.item(report, finding)] if finding["id"] in report.verdicts else []
 
 
 def _algorithm(report: Report) -> AlgorithmIdentification:

@@ -49,7 +49,7 @@ def build(report: Report) -> ResultObject | None:
 def key_images(report: Report) -> list[Instance]:
     """Of each finding the slice with its centre and the one with the strongest response, in stack order."""
     keys: dict[str, None] = {}
-    for finding in report.result["findings"]:
+    for finding in report.findings:
         keys |= dict.fromkeys(
             (finding["location"]["sop_instance_uid"], finding["evidence"].get("peak_sop_instance_uid"))
         )

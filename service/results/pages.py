@@ -36,6 +36,7 @@ _TITLES = {
     "ungradable": "Not graded: the image quality is not sufficient",
     "out_of_scope": "Not analysed: this is not what the model was made for",
     "no_region": "Nothing was classified: no nodule was pointed out",
+    "rejected": "A reader rejected every finding of the model",
 }
 
 
@@ -52,9 +53,9 @@ def pages(report: Report) -> list[Page]:
     """All pictures of an analysis, at least one; all of one size."""
     findings = report.result["findings"]
     drawn: list[Page] = []
-    shown = [finding for finding in findings if finding["id"] in report.maps]
+    shown = [finding for finding in report.findings if finding["id"] in report.maps]
     for number, finding in enumerate(findings, 1):
-        maps = report.maps.get(finding["id"])
+        maps = report.standing_maps.get(finding["id"])
         if maps is None:
             continue
         if "grade" in finding:
@@ -113,7 +114,13 @@ def _slice(report: Report, finding: Mapping[str, Any], maps: ResponseMap, at: in
         place += f", image {instance.instance_number} of the series"
     if at == maps.peak_slice:
         place += "; strongest response"
-    facts = [Line(place), *_decision(report, finding), *_place(report, finding), *_foot(report)]
+    facts = [
+        Line(place),
+        *_decision(report, finding),
+        *_correction(report, finding),
+        *_place(report, finding),
+        *_foot(report),
+    ]
     left = sheet.stacked([sheet.captioned(picture, caption, letters), sheet.column(facts, _HALF)])
     over = _overlay(report, maps, at, _HALF)
     right = sheet.captioned(over, "Response map (CLEAR) over the same window", letters, size[1])
@@ -125,7 +132,12 @@ def _slice(report: Report, finding: Mapping[str, Any], maps: ResponseMap, at: in
 def _eye(report: Report, finding: Mapping[str, Any], maps: ResponseMap) -> Page:
     """Left the facts, right the map over the photograph with its legend."""
     width = sheet.WIDTH - _EYE - 3 * sheet.MARGIN
-    facts = [*_referrals(report, finding), *_decision(report, finding), *_foot(report)]
+    facts = [
+        *_referrals(report, finding),
+        *_decision(report, finding),
+        *_correction(report, finding),
+        *_foot(report),
+    ]
     columns = [sheet.column(facts, width), _overlay(report, maps, 0, _EYE)]
     return Page(sheet.sheet(_eye_title(report, finding), columns), maps.sources, str(finding["id"])[:16])
 
@@ -136,11 +148,15 @@ def _summary(report: Report) -> Page:
     lines: list[Line] = []
     findings = result["findings"]
     for number, finding in enumerate(findings, 1):
-        if "grade" in finding:
-            lines += [*_referrals(report, finding), *_decision(report, finding)]
+        if report.struck(finding):
+            which = wording.eye(report) if "grade" in finding else f"Nodule {number}"
+            lines.append(Line(f"{which}: {wording.rejection(report, finding)}", strong=True, gap=True))
+        elif "grade" in finding:
+            lines += [*_referrals(report, finding), *_decision(report, finding), *_correction(report, finding)]
         else:
             title = f"Nodule {number}: {_verdict(report, finding)}"
-            lines += [Line(title, strong=True, gap=True), *_decision(report, finding)[1:], *_place(report, finding)]
+            lines += [Line(title, strong=True, gap=True), *_decision(report, finding)[1:]]
+            lines += [*_correction(report, finding), *_place(report, finding)]
     if result["outcome"] == "no_region":
         lines += [Line(text, strong=True) for text in wording.summary(report)]
     for reason in result["quality"]["reasons"] if not findings else ():
@@ -150,16 +166,16 @@ def _summary(report: Report) -> Page:
         ]
     if not lines:
         lines += [Line(text, strong=True) for text in wording.summary(report)]
-    elif findings and "grade" not in findings[0]:
+    elif report.findings and "grade" not in findings[0]:
         lines.append(Line(wording.summary(report)[-1], gap=True))
     lines += _foot(report)
-    title = _TITLES.get(result["outcome"]) or _overview(report)
+    title = _TITLES.get(wording.outcome(report)) or _overview(report)
     sources = tuple(instance.key for instance in report.instances)
     return Page(sheet.sheet(title, [sheet.column(lines, sheet.WIDTH - 2 * sheet.MARGIN)]), sources, "summary")
 
 
 def _overview(report: Report) -> str:
-    findings = report.result["findings"]
+    findings = report.findings
     if len(findings) == 1 and "grade" in findings[0]:
         return _eye_title(report, findings[0])
     positive = sum(finding["operating_point"]["decision"] == "positive" for finding in findings)
@@ -194,12 +210,19 @@ def _decision(report: Report, finding: Mapping[str, Any]) -> list[Line]:
     ]
 
 
+def _correction(report: Report, finding: Mapping[str, Any]) -> list[Line]:
+    text = wording.correction(report, finding).strip()
+    return [Line(text, strong=True, gap=True)] if text else []
+
+
 def _counted(report: Report, finding: Mapping[str, Any]) -> tuple[str, ...]:
     return report.bundle.operating_point(finding["operating_point"]["name"]).score_classes
 
 
 def _place(report: Report, finding: Mapping[str, Any]) -> list[Line]:
-    lines = [Line(_ORIGINS[origin])] if (origin := wording.origin(report, finding)) in _ORIGINS else []
+    origin = wording.origin(report, finding)
+    judged = origin == "candidate" and finding["id"] in report.verdicts
+    lines = [Line("Place found by software" if judged else _ORIGINS[origin])] if origin in _ORIGINS else []
     if (center := finding["location"]["center_mm"]) is not None:
         lines.append(Line("Centre x {:.1f}, y {:.1f}, z {:.1f} mm (DICOM patient coordinates)".format(*center)))
     return lines

@@ -33,7 +33,7 @@ def build(report: Report) -> ResultObject | None:
     ResultObject or None
         None without maps, and for photographs: viewers cannot show one over an image without a place in the patient.
     """
-    if not report.maps or not planes.referable(report) or not planes.spatial(report):
+    if not report.standing_maps or not planes.referable(report) or not planes.spatial(report):
         return None
     name = mapped(report)
     dataset = _described(report, name)
@@ -90,7 +90,7 @@ def _between(pixels: int, start: float, end: float, cells: int) -> tuple[slice, 
 def _windows(report: Report, name: str) -> Iterator[tuple[str, slice, slice, np.ndarray]]:
     """Every slice of every finding: key of its image, place in it, responses."""
     size = (report.instances[0].rows, report.instances[0].columns)
-    for maps in report.maps.values():
+    for maps in report.standing_maps.values():
         chosen = maps.classes.index(name)
         for response, box, key in zip(maps.response[:, chosen], maps.box_px, maps.sources, strict=True):
             yield (key, *on_image(response, box, size))
@@ -107,7 +107,7 @@ def _values(report: Report, name: str, order: Sequence[int]) -> np.ndarray:
 
 
 def _described(report: Report, name: str) -> Dataset:
-    rule = next(iter(report.maps.values()))
+    rule = next(iter(report.standing_maps.values()))
     extremes = [0.0] + [float(v) for *_, seen in _windows(report, name) if seen.size for v in (seen.min(), seen.max())]
     low, high = min(extremes), max(extremes)
     mapping = hd.pm.RealWorldValueMapping(

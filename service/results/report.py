@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from pydicom.dataset import Dataset
 
@@ -18,6 +19,37 @@ class Predecessor:
 
     sop_instance_uid: str
     series_uid: str
+
+
+NOT_A_NODULE = "not_a_nodule"
+"""A correction that strikes the finding."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a reader says against the model's answer on a finding.
+
+    Attributes
+    ----------
+    verdict : {"rejected", "modified"}
+    moment : datetime
+        When it was given, with its time zone.
+    value : str, optional
+        What the reader says instead: a class of the model, `NOT_A_NODULE`, or any text.
+    reason : str, optional
+    reader : str, optional
+    """
+
+    verdict: Literal["rejected", "modified"]
+    moment: datetime
+    value: str | None = None
+    reason: str | None = None
+    reader: str | None = None
+
+    @property
+    def strikes(self) -> bool:
+        """Whether the finding is none any more."""
+        return self.verdict == "rejected" or self.value == NOT_A_NODULE
 
 
 @dataclass(frozen=True)
@@ -42,6 +74,10 @@ class Report:
     configuration : str
         All that changes the answer besides images and weights, as canonical JSON; part of every UID.
     predecessor : Predecessor, optional
+    verdicts : mapping
+        Finding id to a reader's verdict against it; findings that a reader accepted, or has not judged, are missing.
+    revised : datetime, optional
+        When the newest verdict was given, with its time zone; None: this is the first version.
     """
 
     result: Mapping[str, Any]
@@ -52,3 +88,25 @@ class Report:
     regions: Mapping[str, Region] = field(default_factory=dict)
     configuration: str = "{}"
     predecessor: Predecessor | None = None
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    revised: datetime | None = None
+
+    def struck(self, finding: Mapping[str, Any]) -> bool:
+        """Whether a reader rejected a finding."""
+        verdict = self.verdicts.get(finding["id"])
+        return verdict is not None and verdict.strikes
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """The findings that no reader rejected, in the order of the body."""
+        return [finding for finding in self.result["findings"] if not self.struck(finding)]
+
+    @property
+    def rejected(self) -> list[dict[str, Any]]:
+        """The findings that a reader rejected."""
+        return [finding for finding in self.result["findings"] if self.struck(finding)]
+
+    @property
+    def standing_maps(self) -> dict[str, ResponseMap]:
+        """Maps of the findings that no reader rejected."""
+        return {finding["id"]: self.maps[finding["id"]] for finding in self.findings if finding["id"] in self.maps}

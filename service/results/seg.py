@@ -27,13 +27,13 @@ def details(share: float) -> str:
 
 
 def regions(report: Report, share: float = region.SHARE) -> dict[str, CriticalRegion]:
-    """Finding id to its critical region; without findings that have none and eyes without retinopathy.
+    """Finding id to its critical region; without findings that have none, rejected ones, and eyes without retinopathy.
 
     The map of grade 0 says where the retina looks healthy: a segment that calls this place a lesion would be wrong.
     """
     size = (report.instances[0].rows, report.instances[0].columns)
     found = {}
-    for finding in report.result["findings"]:
+    for finding in report.findings:
         maps = report.maps.get(finding["id"])
         if maps is None or finding.get("grade") == 0:
             continue
@@ -115,6 +115,8 @@ def _segment(number: int, finding: Mapping[str, Any], one: CriticalRegion, repor
     index = bundle.classes.index(one.class_name)
     retina = "grade" in finding
     label = f"{wording.name(report, finding)}: {bundle.description['classes'][index]['label']}"
+    if finding["id"] in report.verdicts:
+        label = f"Disputed by a reader: {label}"
     algorithm = hd.AlgorithmIdentificationSequence(
         name=common.line(bundle.name),
         family=codes.ARTIFICIAL_INTELLIGENCE,

@@ -1,6 +1,7 @@
 """Comprehensive 3D SR of one analysis: Measurement Report, TID 1500. Every outcome has one, also when nothing was found.
 
-The report is complete but unverified: no person has looked at it. Sources: PS3.3 A.35.13; PS3.16 TID 1500, 1600.
+The report is complete but unverified: no person answers for it, also where a reader's verdict on a finding stands in it.
+Sources: PS3.3 A.35.13; PS3.16 TID 1500, 1600.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from service.records import Instance, ResultObject
-from service.results import codes, common, content, groups, wording
+from service.results import codes, common, content, groups, verdicts, wording
 from service.results.report import Report
 
 SOP_CLASS = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -125,9 +126,11 @@ def _evaluations(report: Report) -> Iterator[ContentItem]:
     """What is to be said about the input as a whole."""
     result = report.result
     yield content.code(codes.SUMMARY_OF_RUN, run_status(report))
-    yield content.code(codes.OUTCOME, codes.OUTCOMES[result["outcome"]])
+    yield content.code(codes.OUTCOME, codes.OUTCOMES[wording.outcome(report)])
     for sentence in wording.summary(report):
         yield content.text(codes.SUMMARY, sentence)
+    for finding in report.rejected:
+        yield verdicts.item(report, finding)
     yield _quality(report)
     said = {reason["message"] for reason in result["quality"]["reasons"]}
     for check in wording.missed_checks(report):
@@ -165,14 +168,14 @@ def run_status(report: Report) -> Code:
         return codes.RUN_IN_PART_WITHOUT_FINDINGS
     if any(check["result"] == "fail" for check in result["input"]["checks"]):
         return codes.RUN_IN_PART
-    found = any(finding.get("grade", 1) > 0 for finding in result["findings"])
+    found = any(finding.get("grade", 1) > 0 for finding in report.findings)
     return codes.RUN_WITH_FINDINGS if found else codes.RUN_WITHOUT_FINDINGS
 
 
 def _reference(report: Report, other: ResultObject) -> ContentItem:
     """What another object of this analysis is to the reader."""
     if other.kind == "KOS":
-        return content.composite(codes.OF_INTEREST if report.result["findings"] else codes.QUALITY_ISSUE, other)
-    picture = codes.ILLUSTRATION if report.result["findings"] else codes.PICTURE
+        return content.composite(codes.OF_INTEREST if report.findings else codes.QUALITY_ISSUE, other)
+    picture = codes.ILLUSTRATION if report.findings else codes.PICTURE
     concept = {"SEG": codes.SEGMENTATION, "PM": codes.SALIENCY}.get(other.kind, picture)
     return content.image(concept, other.sop_class_uid, other.sop_instance_uid)

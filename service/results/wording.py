@@ -10,13 +10,21 @@ from service.results.report import Report
 
 Finding = Mapping[str, Any]
 
+_REJECTED = "A reader rejected every finding of the model: none is left."
 EYES = {"R": "Right eye", "L": "Left eye"}
 REFERRALS = {"mtmDR": "More than mild diabetic retinopathy", "vtDR": "Vision-threatening diabetic retinopathy"}
 
 
-def findings(report: Report) -> list[Finding]:
-    """The findings of the body, in its order."""
-    return list(report.result["findings"])
+def outcome(report: Report) -> str:
+    """The outcome of what stands: that of the analysis, unless a reader rejected findings."""
+    stated, standing = str(report.result["outcome"]), report.findings
+    if not report.rejected:
+        return stated
+    if not standing:
+        return "rejected"
+    if stated != "positive" or any(one["operating_point"]["decision"] == "positive" for one in standing):
+        return stated
+    return "negative"
 
 
 def eye(report: Report) -> str:
@@ -55,10 +63,11 @@ def labels(report: Report) -> dict[str, str]:
 
 def summary(report: Report) -> list[str]:
     """The result in a few sentences, the most important one first."""
-    result = report.result
-    match result["outcome"]:
+    match outcome(report):
+        case "rejected":
+            return [_REJECTED, *rejections(report)]
         case "graded":
-            return [_graded(report, finding) for finding in findings(report)]
+            return [_graded(report, finding) + correction(report, finding) for finding in report.findings]
         case "ungradable":
             return [f"{eye(report)}: not graded. The photograph is not good enough.", *_reasons(report, retake=True)]
         case "out_of_scope":
@@ -66,6 +75,26 @@ def summary(report: Report) -> list[str]:
         case "no_region":
             return ["No nodule was classified. This is no statement about whether there are nodules."]
     return _nodules(report)
+
+
+def rejections(report: Report) -> list[str]:
+    """Each finding that a reader rejected, without the reasons: these are free texts."""
+    return [f"{name(report, finding)}: {rejection(report, finding)}." for finding in report.rejected]
+
+
+def rejection(report: Report, finding: Finding) -> str:
+    """How a reader rejected a finding."""
+    verdict = report.verdicts[finding["id"]]
+    return "rejected by a reader" if verdict.verdict == "rejected" else "no nodule, as a reader says"
+
+
+def correction(report: Report, finding: Finding) -> str:
+    """A sentence with what a reader says instead, behind a space; empty where nobody corrected the finding."""
+    verdict = report.verdicts.get(finding["id"])
+    if verdict is None:
+        return ""
+    instead = labels(report).get(verdict.value or "")
+    return f" A reader corrects this to: {instead}." if instead else " A reader does not agree with this."
 
 
 def _graded(report: Report, finding: Finding) -> str:
@@ -84,18 +113,23 @@ def _referral(report: Report, finding: Finding, name: str) -> str:
 
 
 def _nodules(report: Report) -> list[str]:
-    found = findings(report)
+    found = report.findings
     sentences = []
     if len(found) > 1:
         positive = sum(finding["operating_point"]["decision"] == "positive" for finding in found)
         sentences.append(f"{positive} of {len(found)} places are positive: malignancy is suspected there.")
-    sentences += [_nodule(report, finding) for finding in found]
+    sentences += [_nodule(report, finding) + correction(report, finding) for finding in found]
+    sentences += rejections(report)
     if any(finding["operating_point"]["decision"] == "negative" for finding in found):
         sentences.append("A negative decision does not exclude malignancy: see the sensitivity of the operating point.")
-    if any(origin(report, finding) == "candidate" for finding in found):
+    candidates = [one for one in found if origin(report, one) == "candidate"]
+    if candidates:
+        unseen = (
+            " and no reader has confirmed them" if any(one["id"] not in report.verdicts for one in candidates) else ""
+        )
         return [
             *sentences,
-            "Candidates were found by software and no reader has confirmed them: some are no nodules, and nodules are missed.",
+            f"Candidates were found by software{unseen}: some are no nodules, and nodules are missed.",
         ]
     return [*sentences, "Only the places that were named were looked at, not the rest of the images."]
 

@@ -24,13 +24,17 @@ from sqlalchemy.exc import IntegrityError
 from service.errors import Conflict, NoSpace, NotFound
 from service.records import Arrival, Instance, ResultObject
 from service.store import database as db
-from service.store import rows
+from service.store import deliveries as table
+from service.store import entries, revisions, rows
 from service.store.archive import Archive
+from service.store.assessments import Assessments
 from service.store.blobs import Blobs
 from service.store.deliveries import Deliveries
+from service.store.revisions import Known, RevisionTable
 from service.store.rows import Analysis, now
 from service.store.series import SeriesTable
 from service.store.workitems import Workitems
+from service.store.worklist import Worklist
 
 FILTERS = ("patient", "study", "status", "model")
 
@@ -99,6 +103,9 @@ class Store:
         self.series = SeriesTable(self._engine)
         self.deliveries = Deliveries(self._engine)
         self.workitems = Workitems(self._engine)
+        self.assessments = Assessments(self._engine)
+        self.worklist = Worklist(self._engine)
+        self.revisions = RevisionTable(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -124,10 +131,13 @@ class Store:
     ) -> str:
         """Store the images, then the analysis as queued; its id.
 
-        DICOM images are in the archive then, too. `supersedes` names the analysis that this one replaces.
+        DICOM images are in the archive then, too. `supersedes` names the analysis that this one replaces; where that was
+        replaced meanwhile it is the newest of its successors.
 
         Raises
         ------
+        NotFound
+            When an image was stored before and is deleted meanwhile.
         NoSpace
             When the disk has no room.
         Conflict
@@ -149,7 +159,6 @@ class Store:
             "request": json.dumps(request),
             "warnings": json.dumps(list(warnings)),
             "door": door,
-            "supersedes": supersedes,
         }
         with self._content:
             try:
@@ -159,7 +168,9 @@ class Store:
                     self.archive.add([Arrival(i, "http", "", "", created) for i in instances if i.media == "dicom"])
                 with self._engine.begin() as connection:
                     db.add_new(connection, db.instances, [rows.header(i) for i in unique(instances)])
-                    connection.execute(insert(db.analyses), row)
+                    replaced = _newest(connection, supersedes)
+                    connection.execute(insert(db.analyses), {**row, "supersedes": replaced})
+                    entries.accepted(connection, identity, created, first.study_uid, first.attributes, replaced)
                     connection.execute(
                         insert(db.analysis_instances),
                         [{"analysis": identity, "position": n, "sha256": i.sha256} for n, i in enumerate(instances)],
@@ -168,15 +179,18 @@ class Store:
                         connection.execute(
                             insert(db.idempotency), {"key": key, "fingerprint": fingerprint, "analysis": identity}
                         )
-                    if supersedes is not None:
+                    if replaced is not None:
                         connection.execute(
-                            update(db.analyses).where(db.analyses.c.id == supersedes).values(superseded_by=identity)
+                            update(db.analyses).where(db.analyses.c.id == replaced).values(superseded_by=identity)
                         )
             except IntegrityError:
                 self._forget_unreferenced([i.sha256 for i in instances])
                 raise Conflict(
                     "this Idempotency-Key was used by another request at the same time; send the request again"
                 ) from None
+            except FileNotFoundError:
+                self._forget_unreferenced([i.sha256 for i in instances])
+                raise NotFound("the images were deleted meanwhile; send them again") from None
             except OSError as error:
                 self._forget_unreferenced([i.sha256 for i in instances])
                 if error.errno != errno.ENOSPC:
@@ -307,6 +321,8 @@ class Store:
         )
         with self._engine.begin() as connection:
             row = connection.execute(step).first()
+            if row is not None:
+                entries.touched(connection, identity)
         return rows.analysis(row) if row else None
 
     def queued(self) -> list[tuple[str, int, str]]:
@@ -351,11 +367,69 @@ class Store:
             with self._engine.begin() as connection:
                 done = self._finish(connection, identity, status="completed", result=json.dumps(result))
                 if done:
+                    entries.ended(connection, identity, result)
                     links = [{"analysis": identity, "sop_instance_uid": uid} for uid in made]
                     db.add_new(connection, db.analysis_objects, links)
                     db.add_new(connection, db.deliveries, deliveries)
             if not done:
                 self._remove_unlinked(made)
+        return done
+
+    def revise(
+        self,
+        identity: str,
+        number: int,
+        result: Mapping[str, Any],
+        objects: Sequence[ResultObject],
+        replaced: Sequence[str],
+        deliveries: Sequence[Mapping[str, Any]],
+        known: Known,
+    ) -> bool:
+        """Put objects that were made anew in the place of others; False when it was deleted or somebody else did so.
+
+        Parameters
+        ----------
+        identity : str
+            A completed analysis.
+        number : int
+            Of the new version; the stored one has the number before it.
+        result : mapping
+            The body with the new objects.
+        objects : sequence of ResultObject
+            The new ones. The rejection note among them goes wherever any of the replaced objects may be.
+        replaced : sequence of str
+            SOP Instance UIDs of the old ones, which stay in the archive and are not sent any more.
+        deliveries : sequence of mapping
+            What is to be sent of the other new ones.
+        known : Known
+            What the new objects know of the verdicts.
+        """
+        a, archive = db.analyses.c, db.archive.c
+        made = [one.sop_instance_uid for one in objects]
+        with self._content:
+            filed = self.archive.add_results(identity, objects)
+            if any(one.outcome == "no_space" for one in filed):
+                raise OSError(errno.ENOSPC, "no space for result objects")
+            with self._engine.begin() as connection:
+                step = update(db.analyses).where(a.id == identity, a.status == "completed", a.revision == number - 1)
+                done = connection.execute(step.values(revision=number, result=json.dumps(result))).rowcount == 1
+                if done:
+                    entries.touched(connection, identity)
+                    links = [{"analysis": identity, "sop_instance_uid": uid} for uid in made]
+                    db.add_new(connection, db.analysis_objects, links)
+                    places = table.supersede(connection, identity, replaced)
+                    notes = [
+                        table.row(identity, place, one.kind, one.sop_instance_uid)
+                        for one in objects
+                        if one.kind == "RN"
+                        for place in sorted(places)
+                    ]
+                    db.add_new(connection, db.deliveries, [*deliveries, *notes])
+                    revisions.write(connection, identity, known)
+            left = select(archive.sop_instance_uid).where(archive.analysis == identity)
+            with self._engine.connect() as connection:  # by an attempt that was cut off, too
+                made += connection.scalars(left).all()
+            self._remove_unlinked(made)
         return done
 
     def _remove_unlinked(self, objects: Sequence[str], hashes: Sequence[str] = ()) -> None:
@@ -371,6 +445,7 @@ class Store:
         with self._engine.begin() as connection:
             if not self._finish(connection, identity, status="failed", error=json.dumps(error)):
                 return False
+            entries.ended(connection, identity, None)
             db.add_new(connection, db.deliveries, deliveries)
         return True
 
@@ -378,7 +453,7 @@ class Store:
         """Give a running analysis back to the queue; `counted` False takes the attempt back (an orderly stop)."""
         return self._end(identity, status="queued", attempts=db.analyses.c.attempts - (0 if counted else 1))
 
-    # -- results, verdicts, deletion ------------------------------------------------------------------------------------
+    # -- results, deletion ----------------------------------------------------------------------------------------------
 
     def maps_path(self, identity: str, finding: str, create: bool = False) -> Path:
         """File of a finding's response maps."""
@@ -390,29 +465,6 @@ class Store:
     def discard_maps(self, identity: str) -> None:
         shutil.rmtree(self._results / identity, ignore_errors=True)
 
-    def assess(self, identity: str, finding: str, verdict: str, value: str | None, reason: str | None) -> None:
-        """Store a reader's verdict on a finding."""
-        row = {
-            "analysis": identity,
-            "finding": finding,
-            "verdict": verdict,
-            "value": value,
-            "reason": reason,
-            "created": now(),
-        }
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(insert(db.assessments), row)
-        except IntegrityError:
-            raise NotFound("there is no analysis with this id") from None
-
-    def assessments(self, identity: str) -> list[dict[str, Any]]:
-        """Verdicts on an analysis, oldest first."""
-        s = db.assessments.c
-        query = select(s.finding, s.verdict, s.value, s.reason, s.created).where(s.analysis == identity).order_by(s.id)
-        with self._engine.connect() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]
-
     def delete(self, identity: str) -> None:
         """Delete an analysis with its maps, verdicts, keys, objects, and images that nothing else needs. Raises NotFound."""
         with self._content:
@@ -420,8 +472,15 @@ class Store:
             link = db.analysis_objects.c
             with self._engine.begin() as connection:
                 objects = list(connection.scalars(select(link.sop_instance_uid).where(link.analysis == identity)))
-                if connection.execute(delete(db.analyses).where(db.analyses.c.id == identity)).rowcount == 0:
+                entry = entries.key_of(connection, identity)
+                _hand_on(connection, identity)
+                a = db.analyses.c
+                step = delete(db.analyses).where(a.id == identity).returning(a.supersedes, a.superseded_by)
+                gone = connection.execute(step).first()
+                if gone is None:
                     raise NotFound("there is no analysis with this id; GET /api/v1/analyses lists them")
+                _rejoin(connection, identity, gone.supersedes, gone.superseded_by)
+                entries.gone(connection, [entry] if entry is not None else [])
             self._remove_unlinked(objects, hashes)
         self.discard_maps(identity)
 
@@ -461,14 +520,22 @@ class Store:
         with self._engine.connect() as connection:
             return list(connection.scalars(select(link.sop_instance_uid).where(link.analysis == identity)))
 
-    def report(self, identity: str) -> tuple[str, str] | None:
-        """(SOP Instance UID, Series Instance UID) of an analysis' structured report, or None."""
-        try:
-            result = self.get(identity).result or {}
-        except NotFound:
-            return None
-        found = [(o["sop_instance_uid"], o["series_uid"]) for o in result.get("objects", []) if o["kind"] == "SR"]
-        return found[0] if found else None
+    def reports(self, identity: str | None) -> list[tuple[Analysis, tuple[str, str]]]:
+        """The report of an analysis and the one that it replaced, each with its analysis: at most two, newest first.
+
+        Analyses without a report, and those that made the same one again, are passed over.
+        """
+        found: dict[tuple[str, str], Analysis] = {}
+        while identity is not None and len(found) < 2:
+            try:
+                analysis = self.get(identity)
+            except NotFound:
+                break
+            report = _report(analysis)
+            if report is not None:
+                found.setdefault(report, analysis)
+            identity = analysis.supersedes
+        return [(analysis, report) for report, analysis in found.items()]
 
     def _forget_unreferenced(self, hashes: Sequence[str]) -> None:
         """Delete those of these contents that no analysis uses and that no DICOM door brought. Call with the lock held."""
@@ -484,7 +551,8 @@ class Store:
                 rejected = db.rejected.c.sha256
                 needed |= set(connection.scalars(select(rejected).where(rejected.in_(some))))
                 loose = sorted(set(some) - needed)
-                connection.execute(delete(db.archive).where(kept.sha256.in_(loose)))
+                step = delete(db.archive).where(kept.sha256.in_(loose)).returning(kept.study_uid)
+                entries.gone(connection, connection.scalars(step).all())
                 connection.execute(delete(db.instances).where(db.instances.c.sha256.in_(loose)))
                 free |= set(loose)
         self.blobs.remove(free)
@@ -525,6 +593,41 @@ class Store:
         """Drop a host that gave no sign of life since."""
         with self._engine.begin() as connection:
             connection.execute(delete(db.hosts).where(db.hosts.c.id == host, db.hosts.c.seen == seen))
+
+
+def _newest(connection: Connection, identity: str | None) -> str | None:
+    """The newest analysis that replaced this one, or itself; None when it is gone. It is locked until the transaction ends."""
+    a, newest = db.analyses.c, None
+    while identity is not None:
+        row = connection.execute(select(a.superseded_by).where(a.id == identity).with_for_update()).first()
+        if row is None:
+            break
+        newest, identity = identity, row.superseded_by
+    return newest
+
+
+def _rejoin(connection: Connection, identity: str, before: str | None, after: str | None) -> None:
+    """Join the one that a deleted analysis replaced with the one that replaced it."""
+    a = db.analyses.c
+    older = update(db.analyses).where(a.id == before, a.superseded_by == identity)
+    newer = update(db.analyses).where(a.id == after, a.supersedes == identity)
+    connection.execute(older.values(superseded_by=after))
+    connection.execute(newer.values(supersedes=before))
+
+
+def _hand_on(connection: Connection, identity: str) -> None:
+    """Deliveries of objects that the successor made again are its own now: they are not planned twice."""
+    a, d, link = db.analyses.c, db.deliveries.c, db.analysis_objects.c
+    heir = select(a.superseded_by).where(a.id == identity).scalar_subquery()
+    shared = select(link.sop_instance_uid).where(link.analysis == heir)
+    step = update(db.deliveries).where(d.analysis == identity, d.sop_instance_uid.in_(shared))
+    connection.execute(step.values(analysis=heir))
+
+
+def _report(analysis: Analysis) -> tuple[str, str] | None:
+    made = (analysis.result or {}).get("objects", [])
+    found = [(one["sop_instance_uid"], one["series_uid"]) for one in made if one["kind"] == "SR"]
+    return found[0] if found else None
 
 
 def unique(instances: Sequence[Instance]) -> list[Instance]:

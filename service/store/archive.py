@@ -21,6 +21,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, f
 from service.errors import NotFound
 from service.records import Arrival, Instance, ResultObject
 from service.store import database as db
+from service.store import entries as worklist
 from service.store import finding, objects, rows
 from service.store.blobs import Blobs
 from service.store.filing import Filed, same_data_set
@@ -118,7 +119,9 @@ class Archive:
                 return filed
             with self._engine.begin() as connection:
                 db.add_new(connection, db.instances, [rows.header(one.instance) for one in fresh.values()])
-                db.add_new(connection, db.archive, [_row(one) for one in fresh.values()])
+                made = [_row(one) for one in fresh.values()]
+                db.add_new(connection, db.archive, made)
+                worklist.filed(connection, made)
                 known |= self._contents(connection, fresh)
             # Another process may have filed one of these UIDs since the first look: the first stays
             return [self._settled(one, *known.get(one.instance.sop_instance_uid, ("", ""))) for one in filed]
@@ -229,8 +232,10 @@ class Archive:
         hashes: list[str] = []
         with self._content, self._engine.begin() as connection:
             for some in chunks(dict.fromkeys(uids)):
-                step = delete(db.archive).where(_A.sop_instance_uid.in_(some)).returning(_A.sha256)
-                hashes += connection.scalars(step)
+                step = delete(db.archive).where(_A.sop_instance_uid.in_(some)).returning(_A.sha256, _A.study_uid)
+                removed = connection.execute(step).all()
+                worklist.gone(connection, (row.study_uid for row in removed))
+                hashes += [row.sha256 for row in removed]
         return hashes
 
 

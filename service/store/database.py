@@ -30,7 +30,9 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import SQLAlchemyError
 
-SCHEMA_VERSION = 2
+from service.store.upgrade import NEWEST, upgrade
+
+SCHEMA_VERSION = NEWEST
 BUSY_TIMEOUT_MS = 10_000
 
 metadata = MetaData()
@@ -56,6 +58,7 @@ analyses = Table(
     Column("door", String(8), nullable=False, default="http"),
     Column("supersedes", String(32)),
     Column("superseded_by", String(32)),
+    Column("revision", Integer, nullable=False, default=0, server_default="0"),  # how often its objects were made anew
     Index("analyses_by_time", "created", "id"),
     Index("analyses_by_status", "status", "created"),
     Index("analyses_by_study", "study"),
@@ -99,9 +102,14 @@ assessments = Table(
     Column("verdict", String(16), nullable=False),
     Column("value", Text),
     Column("reason", Text),
+    Column("reader", Text),  # who judged, as the sender says
+    Column("account", Text),  # name of the token it came with
+    Column("version", Text),  # of the model that had answered
+    Column("answered", Text),  # its class
+    Column("decision", Text),  # positive | negative, at the operating point
     Column("created", String(27), nullable=False),
+    Index("assessments_by_time", "created", "id"),
 )
-
 
 archive = Table(  # the DICOM view: what QIDO-RS finds and WADO-RS gives, sources and results alike
     "archive",
@@ -127,7 +135,7 @@ archive = Table(  # the DICOM view: what QIDO-RS finds and WADO-RS gives, source
     Column("association", String(64), nullable=False),
     Column("received", String(27), nullable=False),
     Column("analysis", String(32)),  # of a result
-    Column("kind", String(3)),  # SR, SEG, PM, SC, KOS of a result
+    Column("kind", String(3)),  # SR, SEG, PM, SC, KOS of a result, RN of a rejection note
     Index("archive_by_series", "series_uid"),
     Index("archive_by_study", "study_uid"),
     Index("archive_by_patient", "patient_id"),
@@ -182,9 +190,9 @@ deliveries = Table(
     Column("id", String(32), primary_key=True),
     Column("analysis", String(32), ForeignKey("analyses.id", ondelete="CASCADE"), nullable=False),
     Column("destination", String(64), nullable=False),
-    Column("sop_instance_uid", String(64), nullable=False),  # empty for a callback
+    Column("sop_instance_uid", String(64), nullable=False),  # of a callback empty, or "revision n"
     Column("kind", String(8), nullable=False),  # SR, SEG, ... or callback
-    Column("state", String(12), nullable=False),  # waiting | sending | sent | committed | dead
+    Column("state", String(12), nullable=False),  # waiting | sending | sent | committed | dead | superseded
     Column("round", Integer, nullable=False, default=0),  # one more each time a person sends it again
     Column("attempts", Integer, nullable=False, default=0),
     Column("last_error", Text, nullable=False, default=""),
@@ -283,13 +291,6 @@ def _prepare(connection: sqlite3.Connection, record: Any) -> None:
     cursor.close()
 
 
-_UPGRADE_FROM_1 = (
-    "ALTER TABLE analyses ADD COLUMN door VARCHAR(8) NOT NULL DEFAULT 'http'",
-    "ALTER TABLE analyses ADD COLUMN supersedes VARCHAR(32)",
-    "ALTER TABLE analyses ADD COLUMN superseded_by VARCHAR(32)",
-)
-
-
 def _check_schema(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":  # two hosts may start at the same time
         connection.execute(text("SELECT pg_advisory_xact_lock(7304961)"))
@@ -298,9 +299,8 @@ def _check_schema(connection: Connection) -> None:
     if found is None:
         metadata.create_all(connection)
         connection.execute(insert(schema).values(version=SCHEMA_VERSION))
-    elif found == 1:
-        for step in _UPGRADE_FROM_1:
-            connection.execute(text(step))
+    elif 1 <= found < SCHEMA_VERSION:
+        upgrade(connection, found)
         metadata.create_all(connection)
         connection.execute(update(schema).values(version=SCHEMA_VERSION))
     elif found != SCHEMA_VERSION:

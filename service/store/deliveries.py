@@ -7,20 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Connection, Engine, func, select, update
 
 from service.errors import NotFound
 from service.store import database as db
 from service.store.rows import now
 
 CALLBACK = "callback"
-STATES = ("waiting", "sending", "sent", "committed", "dead")
+STATES = ("waiting", "sending", "sent", "committed", "dead", "superseded")
+"""`superseded`: what was to be sent, or was sent, has been replaced; it is not sent any more."""
 OPEN = ("waiting", "sending")
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One object (or one callback, which has no SOP Instance UID) on its way to one destination."""
+    """One object (or one callback) on its way to one destination.
+
+    A callback has no SOP Instance UID; there stands the revision that it tells of, nothing for the first version.
+    """
 
     id: str
     analysis: str
@@ -140,6 +144,23 @@ class Deliveries:
         query = select(d.destination, d.state, func.count()).group_by(d.destination, d.state)
         with self._engine.connect() as connection:
             return {(found[0], found[1]): found[2] for found in connection.execute(query)}
+
+
+def supersede(connection: Connection, analysis: str, objects: Sequence[str]) -> set[str]:
+    """Send these replaced objects no more, for whatever analysis, nor callbacks about this one that wait.
+
+    Returns
+    -------
+    set of str
+        Destinations that may have one of the objects: it was tried there.
+    """
+    d = db.deliveries.c
+    about = d.sop_instance_uid.in_(list(objects))
+    query = select(d.destination, d.state, d.attempts).where(about).with_for_update()
+    found = connection.execute(query).all()
+    unsent = (d.analysis == analysis) & (d.kind == CALLBACK) & d.state.in_((*OPEN, "dead"))
+    connection.execute(update(db.deliveries).where(about | unsent).values(state="superseded", changed=now()))
+    return {row.destination for row in found if row.attempts or row.state in ("sending", "sent", "committed")}
 
 
 def _delivery(found: Any) -> Delivery:

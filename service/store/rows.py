@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from service.records import Instance
 
 ENDED = ("completed", "failed")
+STORED = "%Y-%m-%dT%H:%M:%S.%fZ"
+"""Times as they are stored: ISO 8601 in UTC with microseconds; as texts they sort by time."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Analysis:
     door: str = "http"
     supersedes: str | None = None
     superseded_by: str | None = None
+    revision: int = 0
 
     @property
     def ended(self) -> bool:
@@ -40,8 +44,8 @@ class Analysis:
 
 
 def now() -> str:
-    """The time as it is stored: ISO 8601 in UTC with microseconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """The time as it is stored: see `STORED`."""
+    return datetime.now(UTC).strftime(STORED)
 
 
 def header(instance: Instance) -> dict[str, str]:
@@ -70,3 +74,26 @@ def analysis(row: Any) -> Analysis:
     for name in ("request", "warnings", "result", "error"):
         values[name] = json.loads(values[name]) if values[name] is not None else None
     return Analysis(**values)
+
+
+def answer(result: Mapping[str, Any] | None, finding: str) -> dict[str, str | None]:
+    """What a model answered on a finding: `version` of the model, `answered` (its class), `decision` at the operating point."""
+    known: dict[str, str | None] = {"version": None, "answered": None, "decision": None}
+    if result is None:
+        return known
+    known["version"] = result["model"]["version"]
+    for body in result["findings"]:
+        if body["id"] == finding:
+            known["answered"] = str(body["grade"]) if "grade" in body else _decided(body)
+            known["decision"] = body["operating_point"]["decision"]
+    return known
+
+
+def _decided(finding: Mapping[str, Any]) -> str:
+    """Class that the operating point decided for: the one whose probability is its score, or the likeliest of the others."""
+    p: dict[str, float] = finding["probabilities"]
+    point = finding["operating_point"]
+    scored = min(p, key=lambda name: abs(p[name] - point["score"]))
+    if point["decision"] == "positive" or len(p) == 1:
+        return scored
+    return max((name for name in p if name != scored), key=p.__getitem__)

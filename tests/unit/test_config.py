@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from service.config import ConfigError, Settings, check_access, load
+from service.config import ConfigError, Settings, account, check_access, load
 
 
 def test_flags_go_before_environment_before_file_before_defaults(tmp_path: Path) -> None:
@@ -41,6 +42,54 @@ def test_each_type_is_converted(tmp_path: Path) -> None:
     assert found.settings.tokens == (token, "b" * 20)
     assert found.settings.data_dir == tmp_path
     assert found.settings.sync_wait_s == 2.0
+
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "token"),
+    [
+        (f"ward-3={TOKEN}", "ward-3", TOKEN),
+        (f"Dr.A_b@x.org={TOKEN}==", "Dr.A_b@x.org", f"{TOKEN}=="),
+        (f"ct=={TOKEN}", "ct", f"={TOKEN}"),
+        (f"{'n' * 64}={TOKEN}", "n" * 64, TOKEN),
+        (f"{'n' * 65}={TOKEN}", None, f"{'n' * 65}={TOKEN}"),
+        (TOKEN, None, TOKEN),
+        (f"{TOKEN}=", None, f"{TOKEN}="),
+        (f"{TOKEN}==", None, f"{TOKEN}=="),
+        (f"={TOKEN}", None, f"={TOKEN}"),
+        (f"a/b+c={TOKEN}", None, f"a/b+c={TOKEN}"),
+        (f"with blanks={TOKEN}", None, f"with blanks={TOKEN}"),
+        ("", None, ""),
+    ],
+)
+def test_a_token_may_have_a_name(entry: str, name: str | None, token: str) -> None:
+    assert account(entry) == (name, token)
+
+
+@pytest.mark.parametrize("size", range(16, 80))
+def test_padded_base64_is_one_token(size: int) -> None:
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        token = encode(bytes(range(size))).decode()
+        assert account(token) == (None, token)
+        assert account(f"ward={token}") == ("ward", token)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        ("a-long-name-of-a-ward=short", "16 characters"),
+        (f"a={TOKEN},b={TOKEN}", "two names"),
+        (f"a={TOKEN},{TOKEN}", "two names"),
+    ],
+)
+def test_tokens_that_say_nothing_about_their_holder_are_refused(tokens: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        load(environ={"PELLUCID_TOKENS": tokens})
+    assert TOKEN not in str(caught.value)
+    two = f"a={TOKEN},a={TOKEN[::-1]},{'c' * 16}"  # one name may have two tokens, while the first is replaced
+    assert load(environ={"PELLUCID_TOKENS": two}).settings.tokens == tuple(two.split(","))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from models.perturbation import changed
+
 FORMULAS = {
     "share_inside": "sum of positive R inside the region / sum of positive R; null: the region's share of the image",
     "pointing": "share of images whose argmax R lies inside the region (tolerance 0 px)",
@@ -60,9 +62,5 @@ def perturbation_curve(
         True restores pixels on the baseline, False removes them from the image.
     """
     start, end = (baseline, image) if insert else (image, baseline)
-    stages = np.repeat(start[None], steps + 1, 0)
-    flat, goal = stages.reshape(steps + 1, len(image), -1), end.reshape(len(image), -1)
-    for step in range(1, steps + 1):
-        changed = order[: round(len(order) * step / steps)]
-        flat[step][:, changed] = goal[:, changed]
-    return float(predict(stages).mean())
+    height, width = image.shape[1:]
+    return float(predict(np.stack([np.where(m, end, start) for m in changed(order, (height, width), 1, steps)])).mean())

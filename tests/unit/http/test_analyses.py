@@ -151,7 +151,7 @@ def test_wrong_parts_are_named(client: FlaskClient, post: Post, crop: bytes) -> 
             "detail"
         ]
     )
-    assert "multipart" in problem(client.post("/api/v1/analyses", json={}), 415)["detail"]
+    assert "multipart" in problem(client.post("/api/v1/analyses", data="{}", content_type="text/plain"), 415)["detail"]
     twice = '--B0\r\nContent-Disposition: form-data; name="request"\r\n\r\n{}\r\n'
     assert "more than once" in problem(post([("a.png", crop)], REQUEST, extra=twice), 422)["detail"]
 
@@ -299,45 +299,6 @@ def test_a_crop_without_a_patient_has_no_objects(client: FlaskClient, post: Post
     assert body["objects"] == [] and any("no DICOM objects were made" in text for text in body["warnings"])
     assert "it has none" in problem(client.get(f"/api/v1/analyses/{body['id']}/objects/SR"), 404)["detail"]
     problem(client.get(f"/api/v1/analyses/{body['id']}/objects/PDF"), 404)
-
-
-def test_a_verdict_is_kept(client: FlaskClient, post: Post, crop: bytes) -> None:
-    place = f"/api/v1/analyses/{post([('a.png', crop)], REQUEST).get_json()['id']}"
-    response = client.post(
-        f"{place}/assessment", json={"finding": "nodule", "verdict": "modified", "value": "benign", "reason": "a scar"}
-    )
-    assert response.status_code == 200
-    (kept,) = client.get(place).get_json()["assessments"]
-    assert kept == response.get_json()["assessments"][0]
-    assert {name: kept[name] for name in ("finding", "verdict", "value", "reason")} == {
-        "finding": "nodule",
-        "verdict": "modified",
-        "value": "benign",
-        "reason": "a scar",
-    }
-
-
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        ({"finding": "x", "verdict": "accepted"}, 422),
-        ({"finding": "nodule", "verdict": "yes"}, 422),
-        ({"finding": "nodule", "verdict": "accepted", "value": 3}, 422),
-        ({"finding": "nodule", "verdict": "accepted", "mood": "good"}, 422),
-        ([], 422),
-        ({"finding": ["nodule"], "verdict": "accepted"}, 422),
-        ({"finding": "nodule", "verdict": "accepted", "reason": "x" * 2001}, 422),
-    ],
-)
-def test_wrong_verdicts_are_refused(client: FlaskClient, done: dict[str, Any], body: Any, status: int) -> None:
-    problem(client.post(f"/api/v1/analyses/{done['id']}/assessment", json=body), status)
-
-
-def test_a_verdict_that_is_no_json_or_too_large(client: FlaskClient, done: dict[str, Any]) -> None:
-    place = f"/api/v1/analyses/{done['id']}/assessment"
-    problem(client.post(place, data=b"{", content_type="application/json"), 400)
-    problem(client.post(place, data=b"\xff\xfe", content_type="application/json"), 400)
-    problem(client.post(place, data=b" " * (65 << 10), content_type="application/json"), 413)
 
 
 def test_deletion_takes_everything(app: Flask, client: FlaskClient, post: Post, crop: bytes) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
+
+from models.bundle import folders, load
+from service.http.schemas import SCHEMAS
 
 INFER = "/v2/models/sisc_lung/infer"
 
@@ -28,8 +33,25 @@ def test_metadata(client: FlaskClient) -> None:
     assert [(p["name"], p["default"]) for p in points] == [("balanced", True), ("sensitivity_90", False)]
 
 
+def test_the_evidence_is_that_of_the_description(client: FlaskClient, tiny_models: Path) -> None:
+    told = json.loads((tiny_models / "sisc_lung" / "model.json").read_text())
+    body = client.get("/v2/models/sisc_lung/evidence").get_json()
+    assert (body["model"], body["version"]) == ("sisc_lung", "0.0.1")
+    for part in ("metrics", "evidence", "limits_of_use", "training", "calibration"):
+        assert body[part] == told[part]
+    assert body["metrics"][0]["n"] == 10 and body["metrics"][0]["interval"] == [0.4, 0.6]
+
+
+def test_the_evidence_of_the_real_models_fits_its_schema() -> None:
+    root = {"components": {"schemas": SCHEMAS}, "$ref": "#/components/schemas/Evidence"}
+    for folder in folders():
+        bundle = load(folder)
+        told = {"model": bundle.name, "version": bundle.version, "sha256": bundle.sha256}
+        jsonschema.Draft202012Validator(root).validate({**bundle.description, **told})
+
+
 def test_an_unknown_model_is_a_problem_with_the_protocols_error(client: FlaskClient) -> None:
-    for path in ("", "/ready", "/card", "/operating-points", "/stats"):
+    for path in ("", "/ready", "/card", "/operating-points", "/evidence", "/stats"):
         response = client.get(f"/v2/models/nothing{path}")
         assert response.status_code == 404
         assert "clear_dr, sisc_lung" in response.get_json()["error"] == response.get_json()["detail"]

@@ -1,4 +1,4 @@
-"""The rest of the interface: its description against the real routes, health, metrics, viewer, rendered slices."""
+"""The rest of the interface: its description against the real routes, health, metrics, rendered slices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from service.errors import InputError
-from service.http import markdown, openapi, viewer
+from service.http import markdown, openapi
 from service.records import Instance
 
 
@@ -123,15 +123,6 @@ def test_metrics_count_requests_and_analyses(client: FlaskClient, done: dict[str
     assert "# TYPE process_resident_memory_bytes gauge" in text
 
 
-def test_the_front_door_leads_to_the_viewer(client: FlaskClient) -> None:
-    response = client.get("/")
-    assert (response.status_code, response.headers["Location"]) == (302, "/viewer/")
-    page = client.get("/viewer/")
-    assert "<html" in page.text and page.content_type.startswith("text/html")
-    script = client.get("/viewer/viewer.js")
-    assert script.status_code == 200 and "javascript" in script.content_type
-
-
 def test_markdown_cannot_bring_its_own_html() -> None:
     text = markdown.render("# <script>\n\n- **a**\n  b\n- `c<d`\n\n| x |\n|---|\n| <i> |\n\n```\n<b>\n```\ntail")
     assert text == (
@@ -174,16 +165,6 @@ def test_a_wrong_window_is_refused(client: FlaskClient, window: str) -> None:
 
 def test_an_unknown_instance_is_404(client: FlaskClient) -> None:
     assert client.get("/dicomweb/studies/1/series/2/instances/3/rendered").status_code == 404
-
-
-def test_only_the_pages_own_kinds_of_file_are_served(
-    client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("index.html", "notes.py", ".secret", "app.js"):
-        (tmp_path / name).write_text("<html>")
-    monkeypatch.setattr(viewer, "FOLDER", tmp_path)
-    answers = {name: client.get(f"/viewer/{name}").status_code for name in ("", "app.js", "notes.py", ".secret")}
-    assert answers == {"": 200, "app.js": 200, "notes.py": 404, ".secret": 404}
 
 
 def test_an_escaped_pipe_stays_in_its_cell() -> None:

@@ -75,6 +75,32 @@ def test_tokens(guarded: FlaskClient, headers: dict[str, str], status: int) -> N
     assert guarded.get("/v2", headers=headers).status_code == status
 
 
+def test_the_log_has_the_name_of_a_token_and_never_the_token(
+    app: Flask, tiny_models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(
+        host="0.0.0.0", tokens=(f"ward-3={TOKENS[0]}", TOKENS[1]), models_dir=tiny_models, dicom_processes=0
+    )
+    told = app.extensions["pellucid"].queue.on_end
+    client = create_app(settings, app.extensions["pellucid"]).test_client()
+    app.extensions["pellucid"].queue.on_end = told
+    with caplog.at_level(logging.DEBUG):
+        statuses = [
+            client.get("/v2", headers=headers).status_code
+            for headers in (
+                {"Authorization": f"Bearer {TOKENS[0]}"},
+                basic(TOKENS[0]),
+                {"Authorization": f"Bearer {TOKENS[1]}"},
+                {"Authorization": f"Bearer ward-3={TOKENS[0]}"},  # the name is no part of the secret
+                basic("ward-3"),
+            )
+        ]
+    assert statuses == [200, 200, 200, 401, 401]
+    lines = [r.getMessage() for r in caplog.records if r.name == "pellucid.access"]
+    assert [line.rsplit(" ms ", 1)[1] for line in lines] == ["- ward-3", "- ward-3", "-", "-", "-"]
+    assert not any(token in record.getMessage() for record in caplog.records for token in TOKENS)
+
+
 def test_a_network_address_without_tokens_does_not_start(tiny_models: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="PELLUCID_TOKENS"):
         create_app(Settings(host="0.0.0.0", models_dir=tiny_models, data_dir=tmp_path))

@@ -147,7 +147,7 @@ def test_without_maps_the_network_is_not_asked_for_them(
 
     monkeypatch.setattr(pipeline.tools.engine, "run", watched)
     (finding,) = run(pipeline, write_series(), regions=[{"center_mm": [X, Y, 105.0]}], maps=[]).findings
-    assert asked == [["probabilities"]]
+    assert asked == [["probabilities", "features"]]
     assert finding.maps is None and finding.body["evidence"]["maps"] == {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pydicom
@@ -14,8 +15,8 @@ from pydicom.dataset import Dataset
 
 from service.conformance import objects
 from service.records import ResultObject
-from service.results import build
-from service.results.report import Report
+from service.results import build, rejection
+from service.results.report import NOT_A_NODULE, Report, Verdict
 from tests.statement import rows, section
 
 Code = tuple[str, str, str]
@@ -44,13 +45,29 @@ def cases(make: Make) -> Iterator[Report]:
     )
 
 
+def revisions(make: Make) -> Iterator[tuple[Report, Report]]:
+    """Reports before and after each verdict of a reader."""
+    when = datetime(2026, 5, 6, tzinfo=UTC)
+
+    def verdict(value: str | None = None) -> Verdict:
+        return Verdict("modified" if value else "rejected", when, value, "a reason", "Reader")
+
+    nodules = make("ct", "positive")
+    for value in (None, NOT_A_NODULE, "benign", "malignant", "else"):
+        yield nodules, replace(nodules, verdicts={"r1": verdict(value)}, revised=when)
+    yield nodules, replace(nodules, verdicts={"r1": verdict(), "r2": verdict()}, revised=when)
+    for side in ("R", "L", ""):
+        eye = make("op", "graded", side=side)
+        yield eye, replace(eye, verdicts={"eye": verdict("3")}, revised=when)
+
+
 @pytest.fixture(scope="module")
 def made(make_report: Make) -> list[tuple[ResultObject, Dataset]]:
-    return [
-        (one, pydicom.dcmread(io.BytesIO(one.data)))
-        for report in cases(make_report)
-        for one in build.build(report, objects.KINDS)
-    ]
+    found = [one for report in cases(make_report) for one in build.build(report, objects.KINDS)]
+    for before, report in revisions(make_report):
+        new = build.build(report, objects.KINDS)
+        found += [*new, rejection.build(report, build.build(before, objects.KINDS), new)]
+    return [(one, pydicom.dcmread(io.BytesIO(one.data))) for one in found]
 
 
 def walk(dataset: Dataset) -> Iterator[Dataset]:
@@ -107,7 +124,12 @@ def stated_items(title: str) -> Iterator[tuple[list[Code | None], str, str, list
 
 
 @pytest.mark.parametrize(
-    ("kind", "title"), [("SR", "A.3 Structured report (TID 1500)"), ("KOS", "A.4 Key object selection (TID 2010)")]
+    ("kind", "title"),
+    [
+        ("SR", "A.3 Structured report (TID 1500)"),
+        ("KOS", "A.4 Key object selection (TID 2010)"),
+        ("RN", "A.5 Rejection note (TID 2010)"),
+    ],
 )
 def test_content_trees_are_the_stated_ones(made: list[tuple[ResultObject, Dataset]], kind: str, title: str) -> None:
     built = {edge for one, dataset in made if one.kind == kind for edge in edges(dataset)}

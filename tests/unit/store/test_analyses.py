@@ -117,7 +117,7 @@ def test_deletion_keeps_what_others_use(store: Store, make: Make) -> None:
     shared, own = make(b"shared", "1.1"), make(b"own", "1.2")
     one, two = accept(store, shared, own), accept(store, shared)
     store.maps_path(one, "f", create=True).write_bytes(b"maps")
-    store.assess(one, "f", "accepted", None, None)
+    store.assessments.add(one, "f", "accepted")
     store.delete(one)
     assert not store.maps_path(one, "f").exists()
     assert store.blobs.path(shared.sha256).exists()
@@ -126,7 +126,7 @@ def test_deletion_keeps_what_others_use(store: Store, make: Make) -> None:
         store.get(one)
     with pytest.raises(NotFound):
         store.delete(one)
-    assert store.assessments(one) == []
+    assert store.assessments.of_analysis(one) == []
     store.delete(two)
     assert not store.blobs.path(shared.sha256).exists()
 
@@ -194,19 +194,6 @@ def test_an_instance_is_found_by_its_uids(store: Store, make: Make) -> None:
     assert store.instance("1.1", "1.5", "1.2.3").path.read_bytes() == b"x"
     with pytest.raises(NotFound):
         store.instance("1.1", "1.5", "1.2.4")
-
-
-def test_assessments_are_kept_in_order(store: Store, make: Make) -> None:
-    identity = accept(store, make(b"x"))
-    store.assess(identity, "n1", "rejected", None, "scar")
-    store.assess(identity, "n1", "accepted", "malignant", None)
-    found = store.assessments(identity)
-    assert [(a["finding"], a["verdict"], a["value"], a["reason"]) for a in found] == [
-        ("n1", "rejected", None, "scar"),
-        ("n1", "accepted", "malignant", None),
-    ]
-    with pytest.raises(NotFound):
-        store.assess("0" * 32, "n1", "accepted", None, None)
 
 
 def test_a_folder_has_one_owner(tmp_path: Path, store: Store) -> None:
