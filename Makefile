@@ -66,6 +66,11 @@ models: $(TRAINING) ## evaluate what was learnt and write both bundles into mode
 	$(RUN) -m training.lung export
 	$(RUN) -m training.retina export
 
+.PHONY: cases
+cases: $(TRAINING) ## compute the known cases of both bundles from ../shared (minutes; after every `make models`)
+	$(RUN) -m training.cases lung
+	$(RUN) -m training.cases retina
+
 .PHONY: bench
 bench: $(TEST) ## measure; writes the figures that the documents quote
 	$(RUN) -m benchmarks $(ARGS)
@@ -74,10 +79,15 @@ bench: $(TEST) ## measure; writes the figures that the documents quote
 candidates: $(TEST) ## measure the search for nodule candidates; writes docs/candidates.md
 	$(RUN) -m benchmarks.candidates $(ARGS)
 
+.PHONY: viewer
+viewer: ## build the radiologist's page from its sources (needs Node 20.19 or newer; serving does not)
+	cd service/viewer && npm ci && npm run check
+
 .PHONY: pictures
 pictures: $(TEST) ## draw the pictures of the documents from real answers
 	PYTHONPATH=. $(RUN) docs/images/make.py
 	PYTHONPATH=. $(RUN) docs/images/ohif.py
+	PYTHONPATH=. $(RUN) docs/images/viewer.py
 
 .PHONY: conformance
 conformance: $(SERVICE) ## write the conformance statements and the generated tables of the documents
