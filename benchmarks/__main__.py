@@ -17,7 +17,7 @@ MALLOC = {
 """PyTorch is tuned fairly: without these glibc gives its large tensors back to the kernel after every call."""
 
 
-SECTIONS = ("sisc_lung", "clear_dr", "service", "cstore", "pacs")
+SECTIONS = ("sisc_lung", "clear_dr", "service", "cstore", "pacs", "viewer")
 
 
 def table(results: dict[str, Any]) -> str:
@@ -62,7 +62,7 @@ def main() -> int:
     given = parser.parse_args()
     if not MALLOC.keys() <= os.environ.keys():
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, **MALLOC})
-    from benchmarks import cstore, maps, pacs, server
+    from benchmarks import cstore, maps, pacs, server, viewer
     from training.bundles import commit, today
     from training.data import ROOT
 
@@ -72,7 +72,7 @@ def main() -> int:
     if given.only and path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         sections, measured = before["sections"], before["measured"]
-    doors = {"service": server.measure, "cstore": cstore.measure, "pacs": pacs.measure}
+    doors = {"service": server.measure, "cstore": cstore.measure, "pacs": pacs.measure, "viewer": viewer.measure}
     for name in SECTIONS:
         if given.only in (None, name):
             print(f"{name} ...", flush=True)

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import ConsoleMessage, Locator, Page, Request, Response, expect, sync_playwright
+from playwright.sync_api import ConsoleMessage, Locator, Page, Request, Response, ViewportSize, expect, sync_playwright
 
 from tests.orthanc import free_port
 
@@ -33,7 +33,7 @@ DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 FETCH_S = 300.0
 START_S = 20.0
 PATIENCE_MS = 60_000
-SIZE = {"width": 1500, "height": 950}
+SIZE: ViewportSize = {"width": 1500, "height": 950}
 """Of the browser's window, in px."""
 
 
