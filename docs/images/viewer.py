@@ -30,18 +30,19 @@ EYES = {"R": "idrid/original/IDRiD_011.jpg", "L": "idrid/original/IDRiD_003.jpg"
 """Two photographs of different people, shown as a pair to show how a pair is shown."""
 UNGRADABLE = 24
 """Radius, px, of the blur that makes a photograph ungradable."""
-COLOURS = 200
-"""Of the pictures' palettes: they are pages, and small files."""
+QUALITY = 90
+"""Of the JPEG files, with full colour: the maps' colours count."""
 
 
 def pair(data: Path) -> tuple[str, list[bytes]]:
     """One study with a photograph of each eye."""
     study, files = "", []
     for side, name in EYES.items():
-        uid, raw = photograph((data / name).read_bytes(), "IDRiD")
+        uid, raw = photograph((data / name).read_bytes(), f"IDRiD {side}")
         ds = pydicom.dcmread(io.BytesIO(raw))
         study = study or uid
-        ds.StudyInstanceUID, ds.ImageLaterality, ds.PatientName = study, side, "Two^Photographs"
+        ds.StudyInstanceUID, ds.ImageLaterality = study, side
+        ds.PatientID, ds.PatientName = "IDRiD", "Two^Photographs"
         stream = io.BytesIO()
         ds.save_as(stream)
         files.append(stream.getvalue())
@@ -60,7 +61,7 @@ def shot(page: Page, name: str) -> None:
     """The window, as a file of the documents."""
     page.wait_for_timeout(1200)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(FOLDER / f"viewer-{name}.png", optimize=True)
+    picture.save(FOLDER / f"viewer-{name}.jpg", quality=QUALITY, subsampling=0, optimize=True)
 
 
 def ready(page: Page, of: str, count: int = 1) -> None:
@@ -69,7 +70,7 @@ def ready(page: Page, of: str, count: int = 1) -> None:
 
 
 def main() -> int:
-    """Write ``docs/images/viewer-*.png``."""
+    """Write ``docs/images/viewer-*.jpg``."""
     data = shared_data()
     os.environ["PELLUCID_DICOM_PORT"] = "0"
     with server() as (base, _, _process), tempfile.TemporaryDirectory() as folder:
@@ -89,6 +90,7 @@ def main() -> int:
             page.locator("[data-testid=similar]").scroll_into_view_if_needed()
             shot(page, "trust")
             page.keyboard.press("r")
+            page.locator("[data-testid=answer]").scroll_into_view_if_needed()
             page.locator("[data-testid=assess-form]").get_by_role("group", name="Reason").get_by_role(
                 "button"
             ).first.click()
@@ -96,6 +98,7 @@ def main() -> int:
             page.keyboard.press("Escape")
             page.keyboard.press("?")
             shot(page, "keys")
+            page.keyboard.press("Escape")
             page.goto(f"{root}/study/{study}/{eyes[0]['id']}")
             ready(page, "eye", 2)
             shot(page, "eyes")
@@ -107,7 +110,7 @@ def main() -> int:
                 *((one["id"], "rejected", {"reason": "vessel"}) for one in chest["findings"] if one != suspicious),
             ):
                 judge(base, chest, finding, verdict, **more)
-            judge(base, eyes[0], "eye", "modified", value="3", reason="haemorrhages in four quadrants")
+            judge(base, eyes[0], "eye", "modified", value="2", reason="haemorrhages in one quadrant only")
             judge(base, eyes[1], "eye", "accepted")
             page.goto(f"{root}/quality")
             page.locator("[data-testid=agreement]").first.wait_for()

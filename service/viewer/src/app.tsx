@@ -1,6 +1,6 @@
 /** The frame round every page: name, places, who reads, what this is not for. */
 
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { CasePage } from "./case/CasePage";
 import { Help } from "./parts/Help";
 import { QualityPage } from "./quality/QualityPage";
@@ -17,6 +17,7 @@ export function App() {
     { keys: ["q"], what: "Quality dashboard", group: "Everywhere", run: () => go({ page: "quality" }) },
   ]);
   const { page } = route.value;
+  useEffect(() => setHelp(false), [page]);
   return (
     <>
       <a

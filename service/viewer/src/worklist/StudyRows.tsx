@@ -52,7 +52,7 @@ function Who({ study, span, analysis }: { study: StudyRow; span: number; analysi
           <img class="thumbnail" src={`${analysisPath(analysis.id)}/images/0.jpg?size=128`} alt="" loading="lazy" />
         )}
         <a href={format(placeOf(study, analysis ?? undefined))}>
-          {study.study ? personName(patient.name) || patient.id || "No patient name" : "Image file without a patient"}
+          {study.study ? personName(patient.name) || patient.id || "No patient name" : "Image file"}
         </a>
         {facts && <div class="quiet">{facts}</div>}
       </th>
@@ -164,7 +164,7 @@ function Answer({ analysis }: { analysis: AnalysisRow }) {
       <strong>
         Grade {top.grade}: {top.label}
       </strong>,
-      <span class="quiet"> {probability(top.probability)}</span>,
+      <span class="quiet"> {probability(top.probability)} </span>,
       top.decision === "positive" && <Badge tone="bad">refer</Badge>,
     );
   }
