@@ -125,7 +125,7 @@ def test_files_are_sent_followed_and_opened_from_the_worklist(page: Page, server
     row.get_by_role("link").first.click()
     until(page, lambda: page.locator("[data-testid=eye][data-ready=true]").count() == 1, "the photograph is drawn")
     expect(page.locator("[data-testid=answer]")).to_contain_text("Grade")
-    expect(page.get_by_text("Left eye").first).to_be_visible()
+    expect(page.locator("[data-testid=eye]")).to_contain_text("Left eye (OS)")
 
 
 def test_files_are_dropped_on_the_page(page: Page, server: Any, data: Path) -> None:
