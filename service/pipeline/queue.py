@@ -288,7 +288,7 @@ class Queue:
         """Give signs of life. A thread of its own: the engine holds the dispatcher for a while after the database was away."""
         while not self._stopping:
             try:
-                self._store.beat(self._engine.host)
+                self._store.hosts.beat(self._engine.host)
             except Exception as error:  # noqa: BLE001 - the database is away
                 problem.of_fault(error)
             trouble.rest(self._lost_s / HEARTBEATS, lambda: self._stopping)
@@ -301,7 +301,7 @@ class Queue:
         """
         moment = time.monotonic()
         blind, self._last_look = moment - self._last_look > self._lost_s, moment
-        seen = self._store.hosts()
+        seen = self._store.hosts.seen()
         seen.pop(self._engine.host, None)
         before = {} if blind else self._others
         self._others = {
@@ -312,7 +312,7 @@ class Queue:
             if moment - since > self._lost_s:
                 log.warning("a host gave no sign of life for %.0f s; its work is taken over", moment - since)
                 self._engine.take_over([host])
-                self._store.forget_host(host, sign)
+                self._store.hosts.forget(host, sign)
 
     # -- workers --------------------------------------------------------------------------------------------------------
 

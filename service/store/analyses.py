@@ -23,13 +23,15 @@ from sqlalchemy.exc import IntegrityError
 
 from service.errors import Conflict, NoSpace, NotFound
 from service.records import Arrival, Instance, ResultObject
+from service.store import chains, entries, revisions, rows
 from service.store import database as db
 from service.store import deliveries as table
-from service.store import entries, revisions, rows
 from service.store.archive import Archive
 from service.store.assessments import Assessments
 from service.store.blobs import Blobs
+from service.store.contents import Contents
 from service.store.deliveries import Deliveries
+from service.store.hosts import Hosts
 from service.store.revisions import Known, RevisionTable
 from service.store.rows import Analysis, now
 from service.store.series import SeriesTable
@@ -100,12 +102,14 @@ class Store:
         self._content = threading.RLock()
         """Held while contents and the rows that refer to them change together."""
         self.archive = Archive(self._engine, self.blobs, self._content)
+        self._contents = Contents(self._engine, self.blobs, self.archive, self._content)
         self.series = SeriesTable(self._engine)
         self.deliveries = Deliveries(self._engine)
         self.workitems = Workitems(self._engine)
         self.assessments = Assessments(self._engine)
         self.worklist = Worklist(self._engine)
         self.revisions = RevisionTable(self._engine)
+        self.hosts = Hosts(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -168,7 +172,7 @@ class Store:
                     self.archive.add([Arrival(i, "http", "", "", created) for i in instances if i.media == "dicom"])
                 with self._engine.begin() as connection:
                     db.add_new(connection, db.instances, [rows.header(i) for i in unique(instances)])
-                    replaced = _newest(connection, supersedes)
+                    replaced = chains.newest(connection, supersedes)
                     connection.execute(insert(db.analyses), {**row, "supersedes": replaced})
                     entries.accepted(connection, identity, created, first.study_uid, first.attributes, replaced)
                     connection.execute(
@@ -184,15 +188,15 @@ class Store:
                             update(db.analyses).where(db.analyses.c.id == replaced).values(superseded_by=identity)
                         )
             except IntegrityError:
-                self._forget_unreferenced([i.sha256 for i in instances])
+                self._contents.forget([i.sha256 for i in instances])
                 raise Conflict(
                     "this Idempotency-Key was used by another request at the same time; send the request again"
                 ) from None
             except FileNotFoundError:
-                self._forget_unreferenced([i.sha256 for i in instances])
+                self._contents.forget([i.sha256 for i in instances])
                 raise NotFound("the images were deleted meanwhile; send them again") from None
             except OSError as error:
-                self._forget_unreferenced([i.sha256 for i in instances])
+                self._contents.forget([i.sha256 for i in instances])
                 if error.errno != errno.ENOSPC:
                     raise
                 raise NoSpace(
@@ -372,7 +376,7 @@ class Store:
                     db.add_new(connection, db.analysis_objects, links)
                     db.add_new(connection, db.deliveries, deliveries)
             if not done:
-                self._remove_unlinked(made)
+                self._contents.remove_unlinked(made)
         return done
 
     def revise(
@@ -429,16 +433,8 @@ class Store:
             left = select(archive.sop_instance_uid).where(archive.analysis == identity)
             with self._engine.connect() as connection:  # by an attempt that was cut off, too
                 made += connection.scalars(left).all()
-            self._remove_unlinked(made)
+            self._contents.remove_unlinked(made)
         return done
-
-    def _remove_unlinked(self, objects: Sequence[str], hashes: Sequence[str] = ()) -> None:
-        """Delete those of these result objects that no analysis has, and contents that nothing needs. With the lock held."""
-        link = db.analysis_objects.c.sop_instance_uid
-        with self._engine.connect() as connection:
-            linked = set(connection.scalars(select(link).where(link.in_(list(objects)))))
-        removed = self.archive.remove([uid for uid in objects if uid not in linked])
-        self._forget_unreferenced([*hashes, *removed])
 
     def fail(self, identity: str, error: Mapping[str, Any], deliveries: Sequence[Mapping[str, Any]] = ()) -> bool:
         """Store why a running analysis failed, and whom to tell; False when it was deleted meanwhile."""
@@ -473,15 +469,15 @@ class Store:
             with self._engine.begin() as connection:
                 objects = list(connection.scalars(select(link.sop_instance_uid).where(link.analysis == identity)))
                 entry = entries.key_of(connection, identity)
-                _hand_on(connection, identity)
+                chains.hand_on(connection, identity)
                 a = db.analyses.c
                 step = delete(db.analyses).where(a.id == identity).returning(a.supersedes, a.superseded_by)
                 gone = connection.execute(step).first()
                 if gone is None:
                     raise NotFound("there is no analysis with this id; GET /api/v1/analyses lists them")
-                _rejoin(connection, identity, gone.supersedes, gone.superseded_by)
+                chains.rejoin(connection, identity, gone.supersedes, gone.superseded_by)
                 entries.gone(connection, [entry] if entry is not None else [])
-            self._remove_unlinked(objects, hashes)
+            self._contents.remove_unlinked(objects, hashes)
         self.discard_maps(identity)
 
     def purge(self, before: str) -> int:
@@ -511,7 +507,7 @@ class Store:
             with self._engine.begin() as connection:
                 gone = delete(db.rejected).where(db.rejected.c.received < before).returning(db.rejected.c.sha256)
                 refused = list(connection.scalars(gone))
-            self._forget_unreferenced([*self.archive.remove(loose), *refused])
+            self._contents.forget([*self.archive.remove(loose), *refused])
         return len(old) + len(loose)
 
     def objects(self, identity: str) -> list[str]:
@@ -537,26 +533,6 @@ class Store:
             identity = analysis.supersedes
         return [(analysis, report) for report, analysis in found.items()]
 
-    def _forget_unreferenced(self, hashes: Sequence[str]) -> None:
-        """Delete those of these contents that no analysis uses and that no DICOM door brought. Call with the lock held."""
-        used, kept = db.analysis_instances.c.sha256, db.archive.c
-        with self._engine.begin() as connection:
-            free = set()
-            for start in range(0, len(hashes), 500):
-                some = list(hashes[start : start + 500])
-                needed = set(connection.scalars(select(used).where(used.in_(some))))
-                needed |= set(
-                    connection.scalars(select(kept.sha256).where(kept.sha256.in_(some), kept.origin != "http"))
-                )
-                rejected = db.rejected.c.sha256
-                needed |= set(connection.scalars(select(rejected).where(rejected.in_(some))))
-                loose = sorted(set(some) - needed)
-                step = delete(db.archive).where(kept.sha256.in_(loose)).returning(kept.study_uid)
-                entries.gone(connection, connection.scalars(step).all())
-                connection.execute(delete(db.instances).where(db.instances.c.sha256.in_(loose)))
-                free |= set(loose)
-        self.blobs.remove(free)
-
     def sweep(self, before: float = math.inf) -> None:
         """Remove what a crash left behind: contents without a row that needs them, maps without an analysis.
 
@@ -565,63 +541,12 @@ class Store:
         """
         if self.shared:
             return
-        for folder in list(self.blobs.root.iterdir()):
-            if folder.is_dir() and (names := [file.name for file in folder.iterdir() if file.stat().st_mtime < before]):
-                with self._content:
-                    self._forget_unreferenced(names)
+        self._contents.sweep(before)
         for folder in list(self._results.iterdir()):
             try:
                 self.get(folder.name)
             except NotFound:
                 shutil.rmtree(folder, ignore_errors=True)
-
-    # -- hosts ----------------------------------------------------------------------------------------------------------
-
-    def beat(self, host: str) -> None:
-        """Note a sign of life of a host."""
-        with self._engine.begin() as connection:
-            known = connection.execute(update(db.hosts).where(db.hosts.c.id == host).values(seen=now()))
-            if known.rowcount == 0:
-                db.add_new(connection, db.hosts, [{"id": host, "seen": now()}])
-
-    def hosts(self) -> dict[str, str]:
-        """The latest sign of life of every host; whose clock wrote it is not known."""
-        with self._engine.connect() as connection:
-            return {row.id: row.seen for row in connection.execute(select(db.hosts))}
-
-    def forget_host(self, host: str, seen: str) -> None:
-        """Drop a host that gave no sign of life since."""
-        with self._engine.begin() as connection:
-            connection.execute(delete(db.hosts).where(db.hosts.c.id == host, db.hosts.c.seen == seen))
-
-
-def _newest(connection: Connection, identity: str | None) -> str | None:
-    """The newest analysis that replaced this one, or itself; None when it is gone. It is locked until the transaction ends."""
-    a, newest = db.analyses.c, None
-    while identity is not None:
-        row = connection.execute(select(a.superseded_by).where(a.id == identity).with_for_update()).first()
-        if row is None:
-            break
-        newest, identity = identity, row.superseded_by
-    return newest
-
-
-def _rejoin(connection: Connection, identity: str, before: str | None, after: str | None) -> None:
-    """Join the one that a deleted analysis replaced with the one that replaced it."""
-    a = db.analyses.c
-    older = update(db.analyses).where(a.id == before, a.superseded_by == identity)
-    newer = update(db.analyses).where(a.id == after, a.supersedes == identity)
-    connection.execute(older.values(superseded_by=after))
-    connection.execute(newer.values(supersedes=before))
-
-
-def _hand_on(connection: Connection, identity: str) -> None:
-    """Deliveries of objects that the successor made again are its own now: they are not planned twice."""
-    a, d, link = db.analyses.c, db.deliveries.c, db.analysis_objects.c
-    heir = select(a.superseded_by).where(a.id == identity).scalar_subquery()
-    shared = select(link.sop_instance_uid).where(link.analysis == heir)
-    step = update(db.deliveries).where(d.analysis == identity, d.sop_instance_uid.in_(shared))
-    connection.execute(step.values(analysis=heir))
 
 
 def _report(analysis: Analysis) -> tuple[str, str] | None:

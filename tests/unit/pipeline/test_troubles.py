@@ -150,8 +150,8 @@ class Clock:
     def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.signs, self.taken = 1000.0, {"local": "x"}, []
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=time.sleep))
-        monkeypatch.setattr(bench.store, "hosts", lambda: dict(self.signs))
-        monkeypatch.setattr(bench.store, "forget_host", lambda host, sign: self.signs.pop(host))
+        monkeypatch.setattr(bench.store.hosts, "seen", lambda: dict(self.signs))
+        monkeypatch.setattr(bench.store.hosts, "forget", lambda host, sign: self.signs.pop(host))
         monkeypatch.setattr(bench.queue._engine, "take_over", self.taken.extend)
         self.queue = bench.queue
 

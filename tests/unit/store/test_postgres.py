@@ -119,14 +119,15 @@ def test_the_second_of_two_completions_takes_no_object_away(
 
 
 def test_a_host_is_seen_until_somebody_forgets_its_last_sign(hosts: tuple[Store, Store]) -> None:
-    hosts[0].beat("a")
-    seen = hosts[1].hosts()
+    one, other = (store.hosts for store in hosts)
+    one.beat("a")
+    seen = other.seen()
     assert list(seen) == ["a"]
-    hosts[0].beat("a")
-    hosts[1].forget_host("a", seen["a"])
-    assert list(hosts[1].hosts()) == ["a"], "it gave a sign meanwhile"
-    hosts[1].forget_host("a", hosts[1].hosts()["a"])
-    assert hosts[0].hosts() == {}
+    one.beat("a")
+    other.forget("a", seen["a"])
+    assert list(other.seen()) == ["a"], "it gave a sign meanwhile"
+    other.forget("a", other.seen()["a"])
+    assert one.seen() == {}
 
 
 def test_what_a_header_may_hold_fits_every_column(store: Store, make: Make) -> None:
