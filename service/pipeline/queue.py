@@ -28,6 +28,7 @@ from service.pipeline.workflow import Interrupted, Workflows
 from service.records import Finding, Outcome, Request
 from service.store import trouble
 from service.store.analyses import Store
+from service.store.deliveries import Delivery
 from service.store.rows import Analysis
 
 log = logging.getLogger("pellucid.queue")
@@ -251,15 +252,16 @@ class Queue:
             told.add(name)
             if name not in self._handed and not self._engine.enqueue_analysis(identity, attempts, door in URGENT):
                 self._store.count_attempt(identity, attempts)  # its worker ended without a word
-        for delivery in self._sending.due():
-            attempt = f"{delivery.round}.{delivery.attempts}"
-            name = (delivery.analysis, delivery.destination, attempt)
-            if name not in told:
-                told.add(name)
-                if name not in self._handed and not self._engine.enqueue_delivery(
-                    delivery.analysis, delivery.destination, attempt
-                ):
-                    self._sending.lost(delivery)
+        first: dict[tuple[str, str], Delivery] = {}
+        for delivery in self._sending.due():  # one attempt sends all that is due of an analysis to a destination
+            first.setdefault((delivery.analysis, delivery.destination), delivery)
+        for (analysis, destination), delivery in first.items():
+            # named after the first of them: others of the same analysis (a revision's) count their attempts anew
+            attempt = f"{delivery.id}.{delivery.round}.{delivery.attempts}"
+            name = (analysis, destination, attempt)
+            told.add(name)
+            if name not in self._handed and not self._engine.enqueue_delivery(analysis, destination, attempt):
+                self._sending.lost(delivery)
         if self._revisions is not None:
             for behind in self._revisions.due():
                 attempt = f"{behind.verdicts}.{behind.attempts}"

@@ -502,6 +502,36 @@ def test_the_queue_takes_it_up(bench: Bench, analysis: str) -> None:
         assert bench.queue.stop(10)
 
 
+def test_a_revision_needs_no_attempt_of_the_first_version(bench: Bench, analysis: str) -> None:
+    """Its deliveries count from nothing again; the engine must not take them for the ones that it has done."""
+    bench.sending._attempts = 1
+    bench.queue.start()
+    try:
+        wait_for(lambda: set(delivered(bench, analysis).values()) == {("sent", 1)})
+        first = set(delivered(bench, analysis))
+        bench.judge(analysis, "n1", "rejected")
+        wait_for(lambda: bench.get(analysis).revision == 1)
+        wait_for(lambda: "waiting" not in {state for state, _ in delivered(bench, analysis).values()})
+        new = {name: how for name, how in delivered(bench, analysis).items() if name not in first}
+        assert {kind for _, kind, _ in new} == {"SR", "SEG", "RN", "callback"}
+        assert set(new.values()) == {("sent", 1)}, "at the first attempt, which is the only one"
+    finally:
+        bench.queue.stop(10)
+
+
+def delivered(bench: Bench, analysis: str) -> dict[tuple[str, str, str], tuple[str, int]]:
+    """(destination, kind, what) to its state and how often it was tried."""
+    found = bench.store.deliveries.of_analysis(analysis)
+    return {(one.destination, one.kind, one.sop_instance_uid): (one.state, one.attempts) for one in found}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_a_deleted_analysis_ends_it(bench: Bench, analysis: str) -> None:
     bench.judge(analysis, "n1", "rejected")
     (one,) = bench.revisions.due()
