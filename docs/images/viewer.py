@@ -11,11 +11,12 @@ import os
 import sys
 import tempfile
 import urllib.request
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pydicom
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 from playwright.sync_api import Page
 
 from benchmarks.server import server
@@ -26,8 +27,11 @@ from training.data import shared_data
 
 FOLDER = Path(__file__).resolve().parent
 CHEST = "dicom/ct_lungfcp_0001.zip"
-EYES = {"R": "idrid/original/IDRiD_011.jpg", "L": "idrid/original/IDRiD_003.jpg"}
-"""Two photographs of different people, shown as a pair to show how a pair is shown."""
+EYES = {"R": "test/IDRiD_015.jpg", "L": "test/IDRiD_014.jpg"}
+"""A right and a left eye of different people, shown as a pair to show how a pair is shown."""
+BLURRED = "idrid/original/IDRiD_003.jpg"
+FORM = (1072, 712)
+"""Of what `photograph` makes, px."""
 UNGRADABLE = 24
 """Radius, px, of the blur that makes a photograph ungradable."""
 QUALITY = 90
@@ -37,8 +41,11 @@ QUALITY = 90
 def pair(data: Path) -> tuple[str, list[bytes]]:
     """One study with a photograph of each eye."""
     study, files = "", []
+    archive = zipfile.ZipFile(data / "idrid/grading.zip")
     for side, name in EYES.items():
-        uid, raw = photograph((data / name).read_bytes(), f"IDRiD {side}")
+        eye, wide = ImageOps.pad(Image.open(io.BytesIO(archive.read(name))), FORM), io.BytesIO()
+        eye.save(wide, "PNG")
+        uid, raw = photograph(wide.getvalue(), f"IDRiD {side}")
         ds = pydicom.dcmread(io.BytesIO(raw))
         study = study or uid
         ds.StudyInstanceUID, ds.ImageLaterality = study, side
@@ -78,7 +85,7 @@ def main() -> int:
         study, files = pair(data)
         eyes = [post(base, "eye.dcm", one, {}) for one in files]
         blurred = Path(folder) / "blurred.jpg"
-        Image.open(data / EYES["L"]).filter(ImageFilter.GaussianBlur(UNGRADABLE)).save(blurred)
+        Image.open(data / BLURRED).filter(ImageFilter.GaussianBlur(UNGRADABLE)).save(blurred)
         bad = post(base, blurred.name, blurred.read_bytes(), {"laterality": "L"})
         suspicious = max(chest["findings"], key=lambda one: one["operating_point"]["score"])
         with tab(base) as page:

@@ -25,9 +25,12 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
     def execute(self) -> None:
         error = self.request.error
         slug = SLUGS.get(error.code, "http")
-        body = json.dumps(
-            problem.problem(error.code, slug, error.reason, "The server cannot accept this HTTP request.")
-        ).encode()
+        title, detail = error.reason, "The server cannot accept this HTTP request."
+        if error.code == 413:
+            limit = f"{self.channel.adj.max_request_body_size / (1 << 20):.0f} MiB"
+            title = "The request is too large"
+            detail = f"it is larger than {limit}, the service's `upload_bytes`; send one series at a time, or send it by DICOM"
+        body = json.dumps(problem.problem(error.code, slug, title, detail)).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers.extend(
             [("Content-Type", MEDIA_TYPE), ("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")]

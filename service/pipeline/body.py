@@ -67,7 +67,7 @@ def quality_of_checks(checks: Sequence[Check]) -> dict[str, Any]:
         {
             "code": check.id,
             "message": check.message,
-            "retake": "Send a series that meets the limit named in input.checks.",
+            "retake": "Send a series that keeps this limit.",
         }
         for check in checks
         if check.result != "pass"

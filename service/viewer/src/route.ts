@@ -57,9 +57,11 @@ addEventListener("hashchange", () => {
   if (format(now) !== format(route.value)) route.value = now;
 });
 
-/** Go somewhere: a new entry in the history. */
+/** Go somewhere: a new entry in the history. At once: the browser tells of it only later. */
 export function go(to: Route): void {
-  location.hash = format(to);
+  const place = format(to);
+  location.hash = place;
+  if (place !== format(route.peek())) route.value = parse(place);
 }
 
 /** The same place in more detail (another slice, another finding): no new entry in the history. */

@@ -49,11 +49,17 @@ function moves(target: EventTarget | null): boolean {
   return target instanceof HTMLInputElement && (target.type === "range" || target.type === "radio");
 }
 
+/** True where the key presses the control that has the focus. */
+function pressed(event: KeyboardEvent): boolean {
+  const { key, target } = event;
+  if (!(target instanceof Element) || (key !== " " && key !== "Enter")) return false;
+  return target.closest("button, a, summary, input, [role=button]") !== null;
+}
+
 addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.altKey || typing(event.target) || document.querySelector("dialog[open]")) return;
   if (moves(event.target) && /^(Arrow|Home|End|Page)/.test(event.key)) return;
-  if (event.key === " " && event.target instanceof HTMLElement && event.target.closest("button, a, summary, input"))
-    return;
+  if (pressed(event)) return;
   const name = nameOf(event);
   const found = shortcuts().findLast((one) => one.keys.includes(name)); // the innermost part comes last
   if (found) {

@@ -50,11 +50,13 @@ export function dicomDate(text: string): string {
   return found ? `${found[1]}-${found[2]}-${found[3]}` : text;
 }
 
-/** A DICOM person name, `Family^Given^Middle^Prefix^Suffix`, its alphabetic group. */
+/** A DICOM person name, `Family^Given^Middle^Prefix^Suffix`: its first group (alphabetic, ideographic, phonetic) that is not empty. */
 export function personName(text: string): string {
-  const [family = "", given = "", middle = "", prefix = "", suffix = ""] = (text.split("=")[0] ?? "")
-    .split("^")
-    .map((part) => part.trim());
+  return text.split("=").map(nameGroup).find(Boolean) ?? "";
+}
+
+function nameGroup(text: string): string {
+  const [family = "", given = "", middle = "", prefix = "", suffix = ""] = text.split("^").map((part) => part.trim());
   const rest = [prefix, given, middle, suffix].filter(Boolean).join(" ");
   return family && rest ? `${family}, ${rest}` : family || rest;
 }

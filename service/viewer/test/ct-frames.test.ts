@@ -81,3 +81,25 @@ test("another place of the stack replaces what was to come", async () => {
   await end("c");
   expect(asked).not.toContain("z");
 });
+
+test("while the service is away nothing is given up: the rest waits until it is asked for again", async () => {
+  const asked: string[] = [];
+  let away = true;
+  const frames = new Frames(
+    async (key) => {
+      asked.push(key);
+      if (away) throw new TypeError("away");
+    },
+    () => false,
+    () => {},
+    (error) => error instanceof TypeError,
+  );
+  const rest = () => new Promise((resolve) => setTimeout(resolve));
+  frames.ahead(["a", "b", "c", "d", "e"]);
+  await rest();
+  expect(asked).toEqual(["a", "b", "c"]);
+  away = false;
+  frames.ahead(["a", "b", "c", "d", "e"]);
+  await rest();
+  expect(asked.slice(3)).toEqual(["a", "b", "c", "d", "e"]);
+});

@@ -47,10 +47,12 @@ it("a photograph is looked for with its analysis first, then in the archive", ()
     created: "2026-01-01T10:00:00Z",
     status: "completed",
     outcome: "graded",
+    findings: [{ id: "eye", label: "Moderate NPDR", grade: 2 }],
     input: { study: "1.2", series: "1.2.3", instances: ["1.2.3.4#1"], laterality: "L" },
   } as unknown as Analysis;
   const one = shotOf(analysis);
   expect(one.eye).toBe("L");
+  expect(one.label).toContain("Grade 2: Moderate NPDR");
   expect(one.places).toEqual([
     "/api/v1/analyses/a%20b/images/0.jpg",
     "/dicomweb/studies/1.2/series/1.2.3/instances/1.2.3.4/rendered",

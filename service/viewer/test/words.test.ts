@@ -7,6 +7,7 @@ describe("words", () => {
     expect(personName("Adams^John Robert Quincy^^Rev.^B.A. M.Div.")).toBe("Adams, Rev. John Robert Quincy B.A. M.Div.");
     expect(personName("LungFCP-01-0001")).toBe("LungFCP-01-0001");
     expect(personName("^Prince")).toBe("Prince");
+    expect(personName("=山田^太郎=やまだ^たろう")).toBe("山田, 太郎");
     expect(personName("")).toBe("");
   });
 

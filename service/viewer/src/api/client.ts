@@ -46,7 +46,7 @@ export async function call(path: string, options: RequestInit = {}): Promise<Res
     if ((error as Error).name === "AbortError") throw error;
     throw new ServiceError({
       title: "The service does not answer",
-      detail: "Check that it is running and that this computer reaches it; this page goes on by itself.",
+      detail: `Check that it is running and that this computer reaches it; ${options.method ? "then try again" : "this page goes on by itself"}.`,
     });
   }
   if (response.ok || response.status === 304) return response;
@@ -80,20 +80,36 @@ export function unfinished(analysis: { status: string }): boolean {
   return analysis.status === "queued" || analysis.status === "running";
 }
 
-let lastWorklist: { query: string; tag: string; body: Worklist } | null = null;
+/** Studies that one answer holds at most. */
+const LONGEST_PAGE = 200;
+type Known = { tag: string; body: Worklist };
+let lastPages = new Map<string, Known>();
 
-/** One page of the worklist; an unchanged one comes from memory (the same object). */
-export async function worklist(query: Record<string, string>, signal?: AbortSignal): Promise<Worklist> {
-  const text = new URLSearchParams(query).toString();
-  const known = lastWorklist?.query === text ? lastWorklist : null;
-  const response = await call(`/api/v1/worklist?${text}`, {
+/** The first `most` studies of the worklist; of a page that is unchanged only this is sent. */
+export async function worklist(query: Record<string, string>, most: number, signal?: AbortSignal): Promise<Worklist> {
+  const pages = new Map<string, Known>();
+  const studies = new Map<string, StudyRow>(); // one may move from page to page between two requests
+  let cursor: string | null = null;
+  for (let left = most; ; left -= LONGEST_PAGE) {
+    const limit = String(Math.min(left, LONGEST_PAGE));
+    const text = new URLSearchParams({ ...query, limit, ...(cursor && { cursor }) }).toString();
+    const { tag, body } = await worklistPage(text, lastPages.get(text), signal);
+    pages.set(text, { tag, body });
+    for (const one of body.studies) if (!studies.has(one.key)) studies.set(one.key, one);
+    cursor = body.next;
+    if (cursor && left > LONGEST_PAGE) continue;
+    lastPages = pages;
+    return { ...body, studies: [...studies.values()] };
+  }
+}
+
+async function worklistPage(query: string, known?: Known, signal?: AbortSignal): Promise<Known> {
+  const response = await call(`/api/v1/worklist?${query}`, {
     signal,
     headers: known ? { "If-None-Match": known.tag } : {},
   });
-  if (response.status === 304 && known) return known.body;
-  const body = (await response.json()) as Worklist;
-  lastWorklist = { query: text, tag: response.headers.get("ETag") ?? "", body };
-  return body;
+  if (response.status === 304 && known) return known;
+  return { tag: response.headers.get("ETag") ?? "", body: (await response.json()) as Worklist };
 }
 
 /** The entry of one study: who it is of, and its series of images; null when there is none. */
@@ -107,7 +123,7 @@ export const analysis = (id: string, signal?: AbortSignal): Promise<Analysis> =>
 /** Analyses of a study, the newest first, without those that were replaced. */
 export async function analysesOf(study: string, signal?: AbortSignal): Promise<Analysis[]> {
   const page = await json<{ analyses: { id: string; superseded_by: string | null }[] }>(
-    `${ANALYSES}?study=${encodeURIComponent(study)}`,
+    `${ANALYSES}?study=${encodeURIComponent(study)}&limit=500`,
     { signal },
   );
   const current = page.analyses.filter((one) => !one.superseded_by);
@@ -154,13 +170,21 @@ export function analyseAgain(
   return json(ANALYSES, sent(request ? { ...what, request } : what, { Prefer: "respond-async" }));
 }
 
-/** Ask until an analysis has ended; `told` hears of every answer. */
+/** True where the service is away or being started again: asking later helps. */
+export function passing(problem: Problem): boolean {
+  return problem.status === undefined || problem.status === 502 || problem.status === 503 || problem.status === 504;
+}
+
+/** Ask until an analysis has ended, also over a restart of the service; `told` hears of every answer. */
 export async function follow(id: string, told: (now: Analysis) => void, signal?: AbortSignal): Promise<Analysis> {
   for (;;) {
-    const now = await analysis(id, signal);
-    told(now);
-    if (!unfinished(now)) return now;
-    await new Promise((resolve) => setTimeout(resolve, 400));
+    const now = await analysis(id, signal).catch((error) => {
+      if (error instanceof ServiceError && passing(error.problem)) return null;
+      throw error;
+    });
+    if (now) told(now);
+    if (now && !unfinished(now)) return now;
+    await new Promise((resolve) => setTimeout(resolve, now ? 400 : 2000));
     signal?.throwIfAborted();
   }
 }

@@ -1,5 +1,6 @@
 /** Whose images these are: name, ID, birth date, sex; study date, description, accession number. And which analysis is shown. */
 
+import { onlyNamed, summary } from "../panel/others";
 import { dicomDate, EYES, moment, outcome, personName, SEXES } from "../words";
 import { analysis, current, series, showAnalysis } from "./state";
 
@@ -54,7 +55,12 @@ function Chooser() {
   const options = [
     ...now.analyses.map((one) => ({
       value: one.id,
-      label: [EYES[one.input.laterality] ?? describe(one.input.series), outcome(one), moment(one.created)]
+      label: [
+        EYES[one.input.laterality] ?? describe(one.input.series),
+        one.findings.length > 1 || onlyNamed(one) ? summary(one) : outcome(one),
+        moment(one.created),
+        one.superseded_by && "replaced",
+      ]
         .filter(Boolean)
         .join(" · "),
     })),

@@ -1,6 +1,6 @@
 /** The case on the page: a study (or one photograph without a study), its analyses, and what of it is selected. */
 
-import { computed, effect, signal } from "@preact/signals";
+import { batch, computed, effect, signal, untracked } from "@preact/signals";
 import {
   analysesOf,
   analysis as fetchAnalysis,
@@ -59,6 +59,22 @@ export const finding = computed<Finding | null>(() => {
   return all.find((one) => one.id === here.value?.finding) ?? mostSuspicious(all);
 });
 
+/** A finding that the address names and the analysis does not have; empty where there is none such. */
+export const unknownFinding = computed<string>(() => {
+  const name = here.value?.finding;
+  const shown = analysis.value;
+  return name && shown?.status === "completed" && !shown.findings.some((one) => one.id === name) ? name : "";
+});
+
+/** Other analyses of the series that is shown which still count. */
+export const siblings = computed<Analysis[]>(() => {
+  const shown = analysis.value;
+  if (!shown?.input.series) return [];
+  return (current.value?.analyses ?? []).filter(
+    (one) => one.id !== shown.id && one.input.series === shown.input.series && !one.superseded_by,
+  );
+});
+
 function mostSuspicious(findings: readonly Finding[]): Finding | null {
   return [...findings].sort((a, b) => b.operating_point.score - a.operating_point.score)[0] ?? null;
 }
@@ -97,7 +113,7 @@ export function showSlice(index: number): void {
   refine(
     place({
       analysis: here.peek()?.analysis ?? analysis.peek()?.id ?? `series:${series.peek()}`,
-      finding: here.peek()?.finding ?? finding.peek()?.id,
+      finding: analysis.peek() ? finding.peek()?.id : here.peek()?.finding,
       slice: index,
     }),
   );
@@ -124,8 +140,10 @@ export function renewed(body: Analysis): void {
 
 /** A new analysis of this case (a nodule that was clicked, a re-run): show it and follow it to its end. */
 export async function watch(started: Analysis): Promise<void> {
-  renewed(started);
-  showAnalysis(started.id);
+  batch(() => {
+    renewed(started);
+    showAnalysis(started.id);
+  });
   renewed(await follow(started.id, renewed));
 }
 
@@ -149,8 +167,18 @@ export async function load(): Promise<void> {
     if (mine.signal.aborted) return;
     // A link may name an analysis that was replaced meanwhile: it is shown all the same.
     const named = at.analysis && !at.analysis.startsWith("series:") ? at.analysis : "";
-    if (named && !analyses.some((one) => one.id === named))
-      analyses.push(first ?? (await fetchAnalysis(named, mine.signal)));
+    if (named && !analyses.some((one) => one.id === named)) {
+      const one = first ?? (await fetchAnalysis(named, mine.signal));
+      if (mine.signal.aborted) return;
+      if (one.input.study !== study) {
+        trouble.value = {
+          title: "This analysis belongs to another study",
+          detail: "The address mixes two studies. Open the study from the worklist.",
+        };
+        return;
+      }
+      analyses.push(one);
+    }
     if (study && !info && analyses.length === 0) {
       trouble.value = { title: "There is no such study", detail: "It was deleted, or the address is incomplete." };
       return;
@@ -162,11 +190,23 @@ export async function load(): Promise<void> {
   }
 }
 
-/** Which case the address names: another one is loaded. */
+/** Which case the address names. */
 const key = computed(() => (here.value ? (here.value.study ?? `analysis:${here.value.analysis}`) : ""));
+/** Which analysis it names. */
+const named = computed(() => {
+  const id = here.value?.analysis ?? "";
+  return id.startsWith("series:") ? "" : id;
+});
+let loaded = "";
 
+/** Another case is loaded, and the same one again where the address names an analysis that is not at hand: one that was replaced. */
 effect(() => {
-  if (key.value) load();
+  const [of, id] = [key.value, named.value];
+  untracked(() => {
+    const known = !id || current.peek()?.analyses.some((one) => one.id === id);
+    if (of && (of !== loaded || !known || trouble.peek())) load();
+    loaded = of;
+  });
 });
 
 const model = computed(() => analysis.value?.model.name ?? "");

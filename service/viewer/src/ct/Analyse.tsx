@@ -153,7 +153,7 @@ export function Offer(props: { session: Session; analysable: boolean }) {
         {pick}
       </div>
     );
-  if (shown.status === "completed" && !finding.value)
+  if (shown.status === "completed" && !finding.value && shown.outcome !== "out_of_scope")
     return (
       <div class="ct-note offer" data-testid="ct-offer">
         {shown.outcome === "no_region" ? "No nodule was marked in this series." : "This analysis has no findings."}{" "}

@@ -34,7 +34,9 @@ export function CtStage() {
   if (!now.study || !uid)
     return (
       <div class="ct-empty quiet" data-testid="ct-stage" data-ready="false">
-        There is no series to show.
+        {finding.value
+          ? "Crops of a nodule were sent as files, without the CT around them. They are shown in the panel: as the model saw it."
+          : "There is no series to show."}
       </div>
     );
   return <Stage key={`${now.study} ${uid}`} study={now.study} series={uid} />;

@@ -6,9 +6,10 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { region as fetchRegion } from "../api/client";
 import type { CriticalRegion } from "../api/types";
 import { analysis, classes, finding } from "../case/state";
+import { type Layers, layersOf } from "../maps/draw";
 import { naming } from "../maps/legend";
-import { overlay } from "../maps/overlay";
-import { painted } from "../maps/paint";
+import { contoured, overlay } from "../maps/overlay";
+import { paint } from "../maps/paint";
 import type { ResponseMaps } from "../maps/response";
 import { hasMaps, useMaps } from "../maps/useMaps";
 import { marksOn, range } from "./marks";
@@ -62,9 +63,9 @@ function useRegion(id: string | undefined, name: string | undefined): CriticalRe
 /** The painted maps of the last setting: scrolling and zooming paint nothing anew. */
 class Pictures {
   private of: unknown[] = [];
-  private readonly made = new Map<number, HTMLCanvasElement>();
+  private readonly made = new Map<number, Layers>();
 
-  get(at: number, maps: ResponseMaps, make: () => HTMLCanvasElement, ...settings: unknown[]): HTMLCanvasElement {
+  get(at: number, maps: ResponseMaps, make: () => Layers, ...settings: unknown[]): Layers {
     const of = [maps, ...settings];
     if (of.length !== this.of.length || of.some((one, k) => one !== this.of[k])) {
       this.made.clear();
@@ -94,19 +95,23 @@ function draw(session: Session, canvas: HTMLCanvasElement, stage: HTMLElement, g
       if (maps && at >= 0 && how.visible) {
         const all = naming(maps.classes, one, known);
         const make = () =>
-          painted(
-            maps,
-            at,
-            all.map((each) => each.probability),
-            all.map((each) => each.color),
-            how,
+          layersOf(
+            paint(
+              maps,
+              at,
+              all.map((each) => each.probability),
+              all.map((each) => each.color),
+              how,
+            ),
+            how.kind,
           );
-        const picture = pictures.get(at, maps, make, one.id, known, how.kind, how.scale, how.threshold);
-        scene.map = { picture, box: maps.box_px[at]!, opacity: how.opacity };
+        const layers = pictures.get(at, maps, make, one.id, known, how.kind, how.scale, how.threshold);
+        scene.map = { layers, box: maps.box_px[at]!, opacity: how.opacity };
       }
-      if (how.contour)
+      if (how.visible && how.contour && contoured(how.kind, given.region))
         scene.contour = given.region?.slices.find((each) => each.sop_instance_uid === slice.key)?.polygons ?? [];
-      if (how.box && (at >= 0 || one.location.sop_instance_uid === slice.key)) scene.box = one.location.box_px;
+      if (how.visible && how.box && (at >= 0 || one.location.sop_instance_uid === slice.key))
+        scene.box = one.location.box_px;
     }
     if (shown) scene.marks = marksOn(shown, slice, session.pitch.value, one?.id);
     context.scale(ratio, ratio);

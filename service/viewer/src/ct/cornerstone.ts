@@ -68,7 +68,7 @@ export function keep(slice: Slice, { values, lowest, highest }: Values): void {
     imageId: imageId(slice.key),
     hounsfield: values,
     minPixelValue: lowest,
-    maxPixelValue: highest,
+    maxPixelValue: Math.max(highest, lowest + 1), // an image of one value has a range, too
     slope: 1,
     intercept: 0,
     windowCenter: window.center,

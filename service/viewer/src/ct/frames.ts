@@ -14,6 +14,8 @@ export class Frames {
     private readonly fetchOne: (key: string) => Promise<void>,
     private readonly has: (key: string) => boolean,
     private readonly changed: () => void = () => {},
+    /** True where the service is away: nothing is wrong with the slice, and the others would not come either. */
+    private readonly passing: (error: unknown) => boolean = () => false,
   ) {}
 
   /** Resolves when the slice is there. */
@@ -25,7 +27,7 @@ export class Frames {
       .then(
         () => void this.broken.delete(key),
         (error) => {
-          this.broken.add(key);
+          if (!this.passing(error)) this.broken.add(key);
           throw error;
         },
       )
@@ -50,7 +52,10 @@ export class Frames {
       if (this.has(key) || this.going.has(key)) continue;
       this.background++;
       this.load(key)
-        .catch(() => {}) // told when somebody wants to see it
+        .catch((error) => {
+          // Told when somebody wants to see it.
+          if (this.passing(error)) this.waiting = [];
+        })
         .finally(() => {
           this.background--;
           this.pump();

@@ -1,7 +1,7 @@
 /** Headers and pixels of a series: fetched when they are wanted, decoded, and handed to cornerstone's memory. */
 
 import { signal } from "@preact/signals";
-import { problemOf } from "../api/client";
+import { passing, problemOf } from "../api/client";
 import { seriesMetadata } from "../api/dicomweb";
 import type { Problem } from "../api/types";
 import { isThere, keep, MOST_BYTES } from "./cornerstone";
@@ -30,7 +30,12 @@ export class Images {
   ) {
     this.all = this.headers();
     this.all.catch(() => {}); // told where it is waited for
-    this.frames = new Frames((key) => this.fetch(key), isThere, changed);
+    this.frames = new Frames(
+      (key) => this.fetch(key),
+      isThere,
+      changed,
+      (error) => passing(problemOf(error)),
+    );
   }
 
   private async headers(): Promise<void> {

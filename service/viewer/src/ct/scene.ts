@@ -1,6 +1,7 @@
 /** What is drawn over a slice: response map, outline of the critical region, box of the window, marks of the findings. */
 
 import type { CriticalRegion } from "../api/types";
+import { drawLayers, type Layers } from "../maps/draw";
 import { type Affine, apply, magnification } from "./geometry";
 
 export type Tone = "positive" | "negative" | "rejected";
@@ -19,7 +20,7 @@ export interface Mark {
 }
 
 export interface Scene {
-  map: { picture: CanvasImageSource; box: readonly [number, number, number, number]; opacity: number } | null;
+  map: { layers: Layers; box: readonly [number, number, number, number]; opacity: number } | null;
   contour: CriticalRegion["slices"][number]["polygons"];
   box: readonly [number, number, number, number] | null;
   marks: readonly Mark[];
@@ -40,13 +41,15 @@ export function drawScene(context: CanvasRenderingContext2D, t: Affine, scene: S
   for (const mark of scene.marks) drawMark(context, t, mark, size);
 }
 
+/** Onto the empty canvas. */
 function drawMap(context: CanvasRenderingContext2D, t: Affine, map: NonNullable<Scene["map"]>): void {
-  const [x0, y0, x1, y1] = map.box;
   context.save();
   context.transform(t.a, t.b, t.c, t.d, t.e, t.f);
+  drawLayers(context, map.layers, map.box);
+  context.resetTransform();
+  context.globalCompositeOperation = "destination-in";
   context.globalAlpha = map.opacity;
-  context.imageSmoothingEnabled = true;
-  context.drawImage(map.picture, x0, y0, x1 - x0, y1 - y0);
+  context.fillRect(0, 0, context.canvas.width, context.canvas.height);
   context.restore();
 }
 

@@ -1,7 +1,7 @@
 /** One series on the stage: which slices there are, which is shown, how it is looked at. Signals, so that the parts can follow. */
 
 import { batch, computed, signal } from "@preact/signals";
-import { problemOf } from "../api/client";
+import { passing, problemOf } from "../api/client";
 import type { Problem } from "../api/types";
 import { isThere, valuesOf } from "./cornerstone";
 import { type Affine, apply, direction, downwards, invert, letters, magnification, type Vector } from "./geometry";
@@ -21,6 +21,11 @@ export const PRESETS: readonly { name: string; key: string; window: Window | nul
   { name: "Bone", key: "3", window: { center: 300, width: 1500 } },
   { name: "Full", key: "4", window: null },
 ];
+
+/** So many slices that were wanted are on their way at most: over a slow line the latest must not wait for all before it. */
+const MOST_WANTED = 2;
+/** A service that is away is asked again so often. */
+const AGAIN_MS = 2000;
 
 export class Session {
   /** Keys in stack order; empty until they are known. */
@@ -48,7 +53,9 @@ export class Session {
   private readonly images: Images;
   private readonly away = new AbortController();
   private viewport: CtViewport | null = null;
+  private filling = 0;
   private showing = 0;
+  private again = 0;
   /** Place that the viewport was given last; it is drawn with its next picture. */
   private given = -1;
   private begun = false;
@@ -179,10 +186,24 @@ export class Session {
 
   private async fill(place: number): Promise<void> {
     const key = this.order.peek()[place]!;
+    if (this.filling >= MOST_WANTED && !isThere(key)) return;
+    this.filling++;
     await this.images.load(key);
+    this.filling--;
     if (this.away.signal.aborted) return;
-    if (this.wanted.peek() === place && isThere(key)) this.soon();
-    if (this.wanted.peek() === place) this.images.ahead(this.order.peek(), place, this.way);
+    if (this.wanted.peek() !== place) {
+      // The reader went on, and what is wanted now may have had to wait.
+      if (!isThere(this.order.peek()[this.wanted.peek()] ?? "")) this.fill(this.wanted.peek());
+      return;
+    }
+    const failure = this.images.failures.peek().get(key);
+    if (failure && passing(failure)) {
+      clearTimeout(this.again);
+      this.again = window.setTimeout(() => this.retry(), AGAIN_MS);
+      return;
+    }
+    if (isThere(key)) this.soon();
+    this.images.ahead(this.order.peek(), place, this.way);
   }
 
   /** Draw what is wanted with the next picture of the screen: of several steps in between the last one counts. */
@@ -382,6 +403,7 @@ export class Session {
     this.away.abort();
     this.images.stop();
     cancelAnimationFrame(this.showing);
+    clearTimeout(this.again);
     this.viewport?.destroy();
     this.viewport = null;
   }

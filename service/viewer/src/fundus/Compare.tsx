@@ -23,7 +23,9 @@ export function Compare(props: { shown: Analysis }) {
   const [rows, setRows] = useState<Row[]>([]);
   useEffect(() => {
     const ending = new AbortController();
-    call(`/api/v1/analyses?model=${encodeURIComponent(shown.model.name)}&status=completed`, { signal: ending.signal })
+    call(`/api/v1/analyses?model=${encodeURIComponent(shown.model.name)}&status=completed&limit=500`, {
+      signal: ending.signal,
+    })
       .then((response) => response.json())
       .then(
         (body: { analyses: Row[] }) => setRows(body.analyses),

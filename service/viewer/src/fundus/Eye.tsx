@@ -1,10 +1,10 @@
 /** One photograph in its pane: the picture, its map, outline and box, and what the model says about this eye. */
 
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
-import type { Analysis, CriticalRegion, Finding } from "../api/types";
+import type { Analysis, Finding } from "../api/types";
 import { classes } from "../case/state";
 import { naming } from "../maps/legend";
-import { classNames, overlay } from "../maps/overlay";
+import { classNames, contoured, overlay } from "../maps/overlay";
 import { useMaps } from "../maps/useMaps";
 import { ProblemNotice, Spinner } from "../parts/controls";
 import { percent, probability } from "../words";
@@ -152,9 +152,9 @@ export function Eye(props: {
               if (shot) props.onChoose(shot);
             }}
           >
-            {pane.shots.map((shot) => (
+            {pane.shots.map((shot, k) => (
               <option key={shot.key} value={shot.key}>
-                {shot.label}
+                {`${k + 1}. ${shot.label}`}
               </option>
             ))}
           </select>
@@ -200,11 +200,6 @@ export function Eye(props: {
       </div>
     </article>
   );
-}
-
-/** The outline is that of the answer's class: it does not belong on the map of another. */
-function contoured(kind: string, region: CriticalRegion | null): boolean {
-  return !kind.startsWith("class-") || kind === `class-${region?.class}`;
 }
 
 function described(name: string, analysis: Analysis | null, finding: Finding | null): string {

@@ -62,27 +62,50 @@ export class Photograph {
   }
 }
 
-const kept = new Map<string, Promise<Photograph>>();
+interface Kept {
+  photograph: Promise<Photograph>;
+  /** Parts of the page that show it now. */
+  users: number;
+}
+
+const kept = new Map<string, Kept>();
 const KEPT = 4;
 
-/** The photograph at the first of several addresses that has one; the last few are remembered. */
-export function photograph(places: readonly string[]): Promise<Photograph> {
+/**
+ * The photograph at the first of several addresses that has one, until it is released; the last few are remembered. One that is
+ * still shown is never closed: its other views could not be computed any more.
+ */
+export function photograph(places: readonly string[]): { photograph: Promise<Photograph>; release: () => void } {
   const key = places[0] ?? "";
   let found = kept.get(key);
   if (!found) {
-    found = load(places);
-    found.catch(() => kept.delete(key));
+    const mine = { photograph: load(places), users: 0 };
+    mine.photograph.catch(() => kept.get(key) === mine && kept.delete(key));
+    found = mine;
   } else kept.delete(key);
-  kept.set(key, found);
-  const oldest = kept.keys().next().value;
-  if (kept.size > KEPT && oldest !== undefined) {
-    kept.get(oldest)?.then(
+  kept.set(key, found); // the latest is the last to go
+  const one = found;
+  one.users++;
+  closeOld();
+  return {
+    photograph: one.photograph,
+    release: () => {
+      one.users--;
+      closeOld();
+    },
+  };
+}
+
+function closeOld(): void {
+  for (const [key, one] of kept) {
+    if (kept.size <= KEPT) return;
+    if (one.users > 0) continue;
+    kept.delete(key);
+    one.photograph.then(
       (old) => old.close(),
       () => {},
     );
-    kept.delete(oldest);
   }
-  return found;
 }
 
 async function load(places: readonly string[]): Promise<Photograph> {

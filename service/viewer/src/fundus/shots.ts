@@ -3,7 +3,7 @@
 import { analysisPath } from "../api/client";
 import { type Attributes, seriesPath, text } from "../api/dicomweb";
 import type { Analysis } from "../api/types";
-import { outcome } from "../words";
+import { answer, outcome } from "../words";
 
 export type Eye = "R" | "L" | "";
 
@@ -54,9 +54,10 @@ export function shotOf(analysis: Analysis): Shot {
     eye: eyeOf(laterality),
     analysis,
     places,
-    label: [new Date(analysis.created).toLocaleTimeString(undefined, { timeStyle: "short" }), outcome(analysis)].join(
-      " · ",
-    ),
+    label: [
+      analysis.findings[0] ? answer(analysis.findings[0]) : outcome(analysis),
+      new Date(analysis.created).toLocaleTimeString(undefined, { timeStyle: "short" }),
+    ].join(" · "),
     name: analysis.id,
   };
 }

@@ -19,12 +19,14 @@ export function usePhotograph(places: readonly string[]) {
   const [found, setFound] = useState<{ of: string; photograph?: Photograph; problem?: Problem }>({ of: "" });
   useEffect(() => {
     let shown = true;
-    photograph(places).then(
+    const held = photograph(places);
+    held.photograph.then(
       (one) => shown && setFound({ of: key, photograph: one }),
       (error) => shown && setFound({ of: key, problem: problemOf(error) }),
     );
     return () => {
       shown = false;
+      held.release();
     };
   }, [key, turn]);
   const now = found.of === key ? found : { of: key };

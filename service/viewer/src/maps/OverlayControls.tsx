@@ -11,7 +11,11 @@ import { classNames, kindsOf, type Overlay, overlay, type Scale, setOverlay } fr
 import { hasMaps } from "./useMaps";
 
 const SCALES = [
-  { value: "per_image" as const, label: "This image", title: "Full strength = the strongest response of this image" },
+  {
+    value: "per_image" as const,
+    label: "This image",
+    title: "Full strength = the strongest responses of this image: even a weak map looks bright",
+  },
   {
     value: "per_model" as const,
     label: "Comparable",

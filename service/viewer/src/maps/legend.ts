@@ -108,8 +108,8 @@ export function notes(
       how.scale === "per_model"
         ? "comparable: the same for all images"
         : several
-          ? `this image: the strongest of its ${maps.shape[0]} slices`
-          : "this image: its strongest";
+          ? `this image: 99.9 % of what its ${maps.shape[0]} slices respond is weaker`
+          : "this image: 99.9 % of its responses are weaker";
     said.push(`Full strength ${number(full)} (${whose}); brightness by square root.`);
     if (strongest > full * (1 + 1e-6))
       said.push(`The strongest here, ${number(strongest)}, is drawn at full strength.`);

@@ -40,6 +40,11 @@ export function classOf(kind: string, classes: readonly string[]): number | null
   return at < 0 ? null : at;
 }
 
+/** The outline is that of the answer's class: it does not belong on the map of another. */
+export function contoured(kind: string, region: { class: string } | null): boolean {
+  return !kind.startsWith("class-") || kind === `class-${region?.class}`;
+}
+
 /** The kinds that a finding has, in the order of the page: CLEAR, every class, two-sided. */
 export function kindsOf(maps: Record<string, string>): string[] {
   const order = (kind: string) => (kind === "clear" ? 0 : kind === "two-sided" ? 2 : 1);

@@ -4,12 +4,13 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { analysisPath, unfinished } from "../api/client";
 import type { Analysis, Finding, OperatingPoint } from "../api/types";
-import { sliceOf } from "../case/state";
+import { finding, siblings, sliceOf, unknownFinding } from "../case/state";
 import { ProblemNotice, Spinner } from "../parts/controls";
 import { Bar } from "../parts/plot";
-import { answer, capital, EYES, millimetres, percent, plain, probability } from "../words";
+import { answer, capital, EYES, millimetres, moment, percent, plain, probability } from "../words";
 import { sameWeights, useModel } from "./model";
 import { numberOf } from "./order";
+import { onlyNamed, places, summary } from "./others";
 import {
   comparison,
   contradiction,
@@ -33,6 +34,7 @@ export function Answer({ analysis, finding }: { analysis: Analysis; finding: Fin
         </p>
       )}
       <Said analysis={analysis} finding={finding} />
+      <Looked analysis={analysis} />
       {analysis.warnings.map((text) => (
         <p key={text} class="warning">
           <Sign>!</Sign>
@@ -44,6 +46,44 @@ export function Answer({ analysis, finding }: { analysis: Analysis; finding: Fin
       )}
       <p class="disclaimer">{analysis.disclaimer}</p>
     </section>
+  );
+}
+
+/** What this analysis was about, where it is not all that is known of the series. */
+function Looked({ analysis }: { analysis: Analysis }) {
+  const others = analysis.superseded_by ? [] : siblings.value;
+  const missing = unknownFinding.value;
+  // Who sees only this one would take it for all.
+  const loud =
+    others.some((one) => one.outcome === "positive") && (onlyNamed(analysis) || analysis.outcome !== "positive");
+  return (
+    <>
+      {missing && (
+        <p class="notice warn" data-testid="no-such-finding">
+          The address names finding “{missing}”, which this analysis does not have.
+          {finding.value && " The most suspicious one is shown."}
+        </p>
+      )}
+      {onlyNamed(analysis) && (
+        <p data-testid="only-named">
+          Only {places(analysis.findings.length)} that a reader named {analysis.findings.length === 1 ? "was" : "were"}{" "}
+          judged here; the rest of the series was not.
+        </p>
+      )}
+      {others.length > 0 && (
+        <p class={loud ? "notice warn" : undefined} data-testid="siblings">
+          <span>
+            Also of this series:{" "}
+            {others.map((one, k) => (
+              <span key={one.id}>
+                {k > 0 && "; "}
+                <ShowAnalysis id={one.id}>{summary(one)}</ShowAnalysis> ({moment(one.created)})
+              </span>
+            ))}
+          </span>
+        </p>
+      )}
+    </>
   );
 }
 

@@ -163,6 +163,12 @@ function Given(props: { verdict: Assessment; finding: Finding; classes: readonly
   );
 }
 
+/** Nothing is said after all; the keyboard is where it was. */
+function close(verdict: Verdict): void {
+  draft.value = null;
+  document.querySelector<HTMLElement>(`[data-testid=assess-${verdict}]`)?.focus();
+}
+
 function Form({ finding, classes, open }: Props & { open: Draft }) {
   const form = useRef<HTMLFormElement>(null);
   const reason = reasonText(open.clicked, open.written);
@@ -189,7 +195,7 @@ function Form({ finding, classes, open }: Props & { open: Draft }) {
       onKeyDown={(event) => {
         if (event.key === "Escape") {
           event.preventDefault();
-          draft.value = null;
+          close(open.verdict);
         } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
           event.preventDefault();
           send(open);
@@ -256,12 +262,7 @@ function Form({ finding, classes, open }: Props & { open: Draft }) {
         <button type="submit" class="primary" disabled={Boolean(lacks) || saving.value} data-testid="assess-save">
           Save
         </button>
-        <button
-          type="button"
-          onClick={() => {
-            draft.value = null;
-          }}
-        >
+        <button type="button" onClick={() => close(open.verdict)}>
           Cancel
         </button>
         <span class="quiet">{lacks || (open.verdict === "rejected" ? "It will leave the copy in the PACS." : "")}</span>

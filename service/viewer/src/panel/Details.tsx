@@ -171,6 +171,12 @@ function count(of: unknown, what: string): string {
 const STATES: Record<string, string> = { dead: "Set aside", committed: "Kept there" };
 const TONES: Record<string, "good" | "bad" | "plain"> = { sent: "good", committed: "good", dead: "bad" };
 
+/** What counts first; what was replaced last. */
+function inOrder(all: readonly Delivery[]): Delivery[] {
+  const old = (one: Delivery) => one.state === "superseded";
+  return [...all.filter((one) => !old(one)), ...all.filter(old)];
+}
+
 function Deliveries({ analysis }: { analysis: Analysis }) {
   const [problem, setProblem] = useState<Problem | null>(null);
   if (analysis.delivery.length === 0) {
@@ -190,7 +196,7 @@ function Deliveries({ analysis }: { analysis: Analysis }) {
     <div class="part" data-testid="deliveries">
       <h3>Deliveries</h3>
       <ul class="deliveries">
-        {analysis.delivery.map((one) => (
+        {inOrder(analysis.delivery).map((one) => (
           <li key={one.id}>
             <span>
               {one.kind} to {one.destination}

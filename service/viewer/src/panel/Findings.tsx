@@ -57,7 +57,9 @@ function Row(props: { analysis: Analysis; finding: Finding; chosen: boolean; com
   const { analysis, finding, chosen, compact } = props;
   const row = useRef<HTMLLIElement>(null);
   useEffect(() => {
-    if (chosen) row.current?.scrollIntoView({ block: "nearest" });
+    const list = row.current?.closest(".panel-scroll");
+    // In a narrow window the whole page scrolls: it stays with the image.
+    if (chosen && list && list.scrollHeight > list.clientHeight) row.current?.scrollIntoView({ block: "nearest" });
   }, [chosen]);
   const point = finding.operating_point;
   const positive = point.decision === "positive";

@@ -1,7 +1,7 @@
-/** A link to another analysis of the case, whether it is loaded already or not. */
+/** A link to another analysis of the case. */
 
 import type { ComponentChildren } from "preact";
-import { current, load, showAnalysis } from "../case/state";
+import { showAnalysis } from "../case/state";
 import { format, route } from "../route";
 
 export function ShowAnalysis({ id, children }: { id: string; children: ComponentChildren }) {
@@ -13,8 +13,6 @@ export function ShowAnalysis({ id, children }: { id: string; children: Component
       onClick={(event) => {
         if (event.ctrlKey || event.metaKey || event.shiftKey) return;
         event.preventDefault();
-        const known = current.peek()?.analyses.some((one) => one.id === id);
-        if (!known && study) addEventListener("hashchange", () => load(), { once: true });
         showAnalysis(id);
       }}
     >

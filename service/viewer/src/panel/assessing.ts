@@ -87,7 +87,9 @@ export async function send(what: Draft): Promise<void> {
     const next = onward.peek() && finding.peek()?.id === one.id ? nextOpen(body, one.id) : undefined;
     if (next) select(next.id);
   } catch (error) {
-    failure.value = problemOf(error);
+    const problem = problemOf(error);
+    const of = whole.findings.length > 1 ? `Finding ${numberOf(whole, one.id)}: not` : "Not";
+    failure.value = { ...problem, title: `${of} stored. ${problem.title}` };
   } finally {
     saving.value = false;
   }

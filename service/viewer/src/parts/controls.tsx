@@ -95,16 +95,17 @@ export function Spinner(props: { children: ComponentChildren }) {
 /** An error of the service: what, where, what to do. */
 export function ProblemNotice(props: { problem: Problem; children?: ComponentChildren }) {
   const { problem } = props;
+  const more = (problem.errors ?? []).filter((one) => !saidAlready(one, problem.detail));
   return (
     <div class="notice bad" role="alert">
       <strong>{problem.title}</strong>
       {problem.detail && <p>{problem.detail}</p>}
-      {problem.errors && problem.errors.length > 0 && (
+      {more.length > 0 && (
         <ul>
-          {problem.errors.map((one, k) => (
+          {more.map((one, k) => (
             <li key={String(k)}>
               {[
-                one.where,
+                !one.message?.startsWith(one.where ?? "\0") && one.where,
                 one.message,
                 one.value !== undefined && `value ${plain(one.value)}`,
                 one.limit !== undefined && `limit ${plain(one.limit)}`,
@@ -118,6 +119,11 @@ export function ProblemNotice(props: { problem: Problem; children?: ComponentChi
       {props.children}
     </div>
   );
+}
+
+/** True for an entry that the text above it holds in full. */
+function saidAlready(one: NonNullable<Problem["errors"]>[number], detail: string | undefined): boolean {
+  return one.value === undefined && one.limit === undefined && Boolean(one.message && detail?.includes(one.message));
 }
 
 /** A word in a coloured frame; never colour alone. */

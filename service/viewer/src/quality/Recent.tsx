@@ -40,14 +40,18 @@ export function Recent() {
         <tbody>
           {rows.map((row) => (
             <tr key={row.id}>
-              <td>{moment(row.created)}</td>
-              <td>{row.reader ?? row.account ?? "not named"}</td>
+              <td class="whole">{moment(row.created)}</td>
+              <td>
+                <bdi>{row.reader ?? row.account ?? "not named"}</bdi>
+              </td>
               <td>{row.grade === null || row.grade === undefined ? row.label : `Grade ${row.grade}: ${row.label}`}</td>
               <td>
                 <Badge tone={TONES[row.verdict]}>{sentence(VERDICTS[row.verdict])}</Badge>
                 {row.value && ` ${sentence(row.value)}`}
               </td>
-              <td>{row.reason}</td>
+              <td>
+                <bdi>{row.reason}</bdi>
+              </td>
               <td>
                 <a
                   href={format({

@@ -4,6 +4,7 @@ import type { RefObject } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { Status } from "../api/types";
 import { Badge } from "../parts/controls";
+import { moment } from "../words";
 
 const CHOICES: Record<string, { label: string; options: [string, string][] }> = {
   status: {
@@ -63,6 +64,8 @@ export function Filters({ query, counts, onChange, search }: Props) {
     return () => clearTimeout(timer);
   }, [words]);
   const days = DAYS.find(([value]) => value && query.since && sinceOf(value).slice(0, 13) === query.since.slice(0, 13));
+  // From a link, or chosen an hour ago: it still narrows the list, and must be seen to.
+  const earlier = query.since && !days ? query.since : "";
   return (
     <search class="filters">
       <input
@@ -89,9 +92,10 @@ export function Filters({ query, counts, onChange, search }: Props) {
       ))}
       <select
         aria-label="When"
-        value={days?.[0] ?? ""}
+        value={earlier || (days?.[0] ?? "")}
         onChange={(event) => onChange({ since: event.currentTarget.value ? sinceOf(event.currentTarget.value) : "" })}
       >
+        {earlier && <option value={earlier}>since {moment(earlier) || earlier}</option>}
         {DAYS.map(([value, label]) => (
           <option key={value} value={value}>
             {label}

@@ -5,7 +5,7 @@ import { useEffect, useState } from "preact/hooks";
 import { ProblemNotice, Segments } from "../parts/controls";
 import { answer, outcome } from "../words";
 import { dropped } from "./files";
-import { forget, type Sent, send, sent } from "./sending";
+import { ended, forget, forgetEnded, refuse, type Sent, send, sent } from "./sending";
 
 const EYES = [
   { value: "", label: "Unknown" },
@@ -60,6 +60,11 @@ export function Sending() {
           ))}
         </ul>
       )}
+      {sent.value.filter(ended).length > 1 && (
+        <button type="button" class="plain" onClick={forgetEnded}>
+          Clear what has ended
+        </button>
+      )}
       {over && <div class="drop-here">Drop to analyse</div>}
     </section>
   );
@@ -86,7 +91,14 @@ function useDrop(): boolean {
         if (!event.dataTransfer) return;
         event.preventDefault();
         setOver(false);
-        send(await dropped(event.dataTransfer), eye.value || null);
+        try {
+          send(await dropped(event.dataTransfer), eye.value || null);
+        } catch {
+          refuse("What was dropped", {
+            title: "A dropped file or folder cannot be read",
+            detail: "It was moved or is locked. Nothing was sent; try again, or choose the files with the buttons.",
+          });
+        }
       },
       { signal },
     );
@@ -97,7 +109,7 @@ function useDrop(): boolean {
 
 function JobLine({ job }: { job: Sent }) {
   const { analysis, problem } = job;
-  const failed = job.state === "refused" || analysis?.status === "failed";
+  const failed = job.state === "refused" || job.state === "lost" || analysis?.status === "failed";
   const words = {
     waiting: "waits for its turn",
     sending: `sending, ${Math.round(100 * job.share)} %`,
@@ -109,6 +121,7 @@ function JobLine({ job }: { job: Sent }) {
           ? outcome(analysis)
           : "",
     refused: "not taken",
+    lost: "cannot be followed",
   }[job.state];
   return (
     <li data-state={failed ? "failed" : job.state} data-testid="job">

@@ -7,16 +7,17 @@ import type { Analysis, AnalysisRow, Problem, StudyRow } from "../api/types";
 import { Badge } from "../parts/controls";
 import { format, go } from "../route";
 import { dicomDate, EYES, moment, outcome, personName, probability, SEXES } from "../words";
-import { placeOf } from "./WorklistPage";
+import { placeOf } from "./place";
 
 interface Props {
   study: StudyRow;
   chosen: boolean;
+  onChoose: () => void;
   onAgain: (analysis: AnalysisRow) => Promise<Analysis>;
   onForget: (analysis: AnalysisRow) => Promise<void>;
 }
 
-export function StudyRows({ study, chosen, onAgain, onForget }: Props) {
+export function StudyRows({ study, chosen, onChoose, onAgain, onForget }: Props) {
   const lines: (AnalysisRow | null)[] = study.analyses.length > 0 ? study.analyses : [null];
   return (
     <tbody data-testid="study" data-key={study.key} data-chosen={chosen || undefined}>
@@ -24,7 +25,9 @@ export function StudyRows({ study, chosen, onAgain, onForget }: Props) {
         <tr
           key={analysis?.id ?? "none"}
           onClick={(event) => {
-            if (!(event.target as HTMLElement).closest("a, button")) go(placeOf(study, analysis ?? undefined));
+            onChoose();
+            if (!(event.target as HTMLElement).closest("a, button") && !getSelection()?.toString())
+              go(placeOf(study, analysis ?? undefined));
           }}
         >
           {k === 0 && <Who study={study} span={lines.length} analysis={analysis} />}
@@ -42,36 +45,46 @@ export function StudyRows({ study, chosen, onAgain, onForget }: Props) {
 function Who({ study, span, analysis }: { study: StudyRow; span: number; analysis: AnalysisRow | null }) {
   const { patient } = study;
   const images = study.series.reduce((sum, one) => sum + one.instances, 0);
-  const facts = [patient.id, dicomDate(patient.birth_date), SEXES[patient.sex] ?? patient.sex]
-    .filter(Boolean)
-    .join(" · ");
+  const facts = dotted(
+    patient.id && <bdi>{patient.id}</bdi>,
+    patient.birth_date && <span class="whole">{dicomDate(patient.birth_date)}</span>,
+    SEXES[patient.sex] ?? patient.sex,
+  );
   return (
     <>
-      <th scope="row" rowSpan={span}>
-        {!study.study && analysis && (
+      <th scope="row" rowSpan={span} class="who">
+        {!study.study && analysis && analysis.status !== "failed" && (
           <img class="thumbnail" src={`${analysisPath(analysis.id)}/images/0.jpg?size=128`} alt="" loading="lazy" />
         )}
         <a href={format(placeOf(study, analysis ?? undefined))}>
-          {study.study ? personName(patient.name) || patient.id || "No patient name" : "Image file"}
+          <bdi>{study.study ? personName(patient.name) || patient.id || "No patient name" : "Image file"}</bdi>
         </a>
-        {facts && <div class="quiet">{facts}</div>}
+        <div class="quiet">{facts}</div>
       </th>
-      <td rowSpan={span}>
+      <td rowSpan={span} class="what">
         <div>
-          {[dicomDate(study.study_date), study.description].filter(Boolean).join(" ") || (study.study ? "No date" : "")}
+          <span class="whole">{dicomDate(study.study_date)}</span> <bdi>{study.description}</bdi>
+          {study.study && !study.study_date && !study.description && "No date"}
         </div>
         <div class="quiet">
-          {[
+          {dotted(
             study.modalities.join(", "),
             images > 0 && `${images} ${images === 1 ? "image" : "images"}`,
-            study.accession && `accession ${study.accession}`,
-          ]
-            .filter(Boolean)
-            .join(" · ")}
+            study.accession && (
+              <>
+                accession <bdi>{study.accession}</bdi>
+              </>
+            ),
+          )}
         </div>
       </td>
     </>
   );
+}
+
+/** What there is of it, with dots between. */
+function dotted(...parts: ComponentChildren[]) {
+  return parts.filter(Boolean).flatMap((part, k) => (k === 0 ? [part] : [" · ", part]));
 }
 
 function Waiting({ study }: { study: StudyRow }) {
@@ -98,7 +111,7 @@ function Waiting({ study }: { study: StudyRow }) {
   );
 }
 
-interface CellProps extends Omit<Props, "chosen"> {
+interface CellProps extends Omit<Props, "chosen" | "onChoose"> {
   analysis: AnalysisRow;
 }
 

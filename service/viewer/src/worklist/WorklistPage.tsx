@@ -1,13 +1,15 @@
 /** What came in, what became of it, and what waits for a reader. */
 
+import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { analyseAgain, problemOf, remove, unfinished, worklist } from "../api/client";
+import { analyseAgain, problemOf, remove, worklist } from "../api/client";
 import type { AnalysisRow, Problem, StudyRow, Worklist } from "../api/types";
 import { ProblemNotice, Spinner } from "../parts/controls";
 import { go, refine, route } from "../route";
 import { useShortcuts } from "../shortcuts";
 import "../styles/worklist.css";
 import { Filters } from "./Filters";
+import { placeOf } from "./place";
 import { Sending } from "./Sending";
 import { StudyRows } from "./StudyRows";
 
@@ -15,31 +17,48 @@ const PAGE = 50;
 const BUSY_MS = 1000;
 const QUIET_MS = 4000;
 
+/** Key of the study that the keyboard is on, and how many are listed: kept, so that a reader comes back to the same place. */
+const chosen = signal("");
+const listed = signal(PAGE);
+
 export function WorklistPage() {
   const query = route.value.page === "worklist" ? (route.value.query ?? {}) : {};
-  const [limit, setLimit] = useState(PAGE);
   const [asked, setAsked] = useState(0);
-  const { list, problem } = usePolled({ ...query, limit: String(limit) }, asked);
-  const [chosen, setChosen] = useState(0);
+  const { list, problem } = usePolled(query, listed.value, asked);
   const search = useRef<HTMLInputElement>(null);
   const studies = list?.studies ?? [];
-  const at = Math.min(chosen, studies.length - 1);
-  const open = (study: StudyRow | undefined, analysis?: AnalysisRow) => study && go(placeOf(study, analysis));
-  const step = (by: number) => setChosen(Math.max(0, Math.min(studies.length - 1, at + by)));
+  const found = studies.findIndex((one) => one.key === chosen.value);
+  const at = Math.max(0, found);
+  /** Not of the last drawing: a key that is held comes faster than a long list is drawn. */
+  const now = () =>
+    Math.max(
+      0,
+      studies.findIndex((one) => one.key === chosen.peek()),
+    );
+  const open = (study: StudyRow | undefined) => study && go(placeOf(study));
+  const step = (by: number) => {
+    const next = studies[Math.max(0, Math.min(studies.length - 1, now() + by))];
+    if (!next) return;
+    chosen.value = next.key;
+    requestAnimationFrame(scrollToChosen);
+  };
   useShortcuts(
     () => [
       { keys: ["j", "ArrowDown"], what: "Next study", group: "Worklist", run: () => step(1) },
       { keys: ["k", "ArrowUp"], what: "Previous study", group: "Worklist", run: () => step(-1) },
-      { keys: ["Enter"], what: "Open the study", group: "Worklist", run: () => open(studies[at]) },
+      { keys: ["Enter"], what: "Open the study", group: "Worklist", run: () => open(studies[now()]) },
       { keys: ["/"], what: "Search", group: "Worklist", run: () => search.current?.focus() },
     ],
-    [list, at],
+    [list],
   );
+  const filled = studies.length > 0;
   useEffect(() => {
-    document.querySelector(".studies tbody[data-chosen]")?.scrollIntoView({ block: "nearest" });
-  }, [at]);
+    // What comes in later moves the study, but neither the choice nor the page.
+    if (filled && found < 0) chosen.value = studies[0]!.key;
+  }, [list]);
+  useEffect(scrollToChosen, [filled]);
   const change = (to: Record<string, string>) => {
-    setLimit(PAGE);
+    listed.value = PAGE;
     refine({
       page: "worklist",
       query: Object.fromEntries(Object.entries({ ...query, ...to }).filter(([, value]) => value)),
@@ -79,13 +98,27 @@ export function WorklistPage() {
             </tr>
           </thead>
           {studies.map((study, k) => (
-            <StudyRows key={study.key} study={study} chosen={k === at} onAgain={again} onForget={forget} />
+            <StudyRows
+              key={study.key}
+              study={study}
+              chosen={k === at}
+              onChoose={() => {
+                chosen.value = study.key;
+              }}
+              onAgain={again}
+              onForget={forget}
+            />
           ))}
         </table>
       )}
       {list?.next && (
         <p>
-          <button type="button" onClick={() => setLimit(limit + PAGE)}>
+          <button
+            type="button"
+            onClick={() => {
+              listed.value += PAGE;
+            }}
+          >
             Show more
           </button>
         </p>
@@ -94,17 +127,12 @@ export function WorklistPage() {
   );
 }
 
-/** Where a row leads. */
-export function placeOf(study: StudyRow, analysis: AnalysisRow | undefined = study.analyses[0]) {
-  return {
-    page: "case" as const,
-    ...(study.study ? { study: study.study } : {}),
-    ...(analysis ? { analysis: analysis.id } : {}),
-  };
+function scrollToChosen(): void {
+  document.querySelector(".studies tbody[data-chosen]")?.scrollIntoView({ block: "nearest" });
 }
 
 /** The worklist, asked for again and again: often while something is going on. */
-function usePolled(query: Record<string, string>, asked: number): { list: Worklist | null; problem: Problem | null } {
+function usePolled(query: Record<string, string>, most: number, asked: number) {
   const [list, setList] = useState<Worklist | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const key = JSON.stringify(query);
@@ -114,22 +142,40 @@ function usePolled(query: Record<string, string>, asked: number): { list: Workli
     const ask = async () => {
       let wait = QUIET_MS;
       try {
-        const now = await worklist(query, leaving.signal);
+        const now = await worklist(query, most, leaving.signal);
+        if (leaving.signal.aborted) return;
         setList(now);
         setProblem(null);
-        if (now.studies.some((study) => study.arriving.length > 0 || study.analyses.some(unfinished))) wait = BUSY_MS;
+        const { queued, running } = now.counts;
+        if (queued + running > 0 || now.studies.some((study) => study.arriving.length > 0)) wait = BUSY_MS;
       } catch (error) {
         if (leaving.signal.aborted) return;
         setProblem(problemOf(error));
       }
-      timer = window.setTimeout(ask, document.hidden ? 4 * QUIET_MS : wait);
+      timer = window.setTimeout(
+        () => {
+          timer = 0;
+          ask();
+        },
+        document.hidden ? 4 * QUIET_MS : wait,
+      );
     };
     ask();
+    document.addEventListener(
+      "visibilitychange",
+      () => {
+        if (document.hidden || !timer) return;
+        clearTimeout(timer);
+        timer = 0;
+        ask();
+      },
+      { signal: leaving.signal },
+    );
     return () => {
       leaving.abort();
       clearTimeout(timer);
     };
-  }, [key, asked]);
+  }, [key, most, asked]);
   return { list, problem };
 }
 
