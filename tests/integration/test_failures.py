@@ -29,6 +29,7 @@ from pynetdicom import AE, evt
 from service.delivery.callback import verify_signature
 from service.phantoms import write_ct, write_fundus
 from tests import postgres
+from tests.hangup import close_for_good
 from tests.integration.conftest import Server
 from tests.integration.test_pacs import CT, photograph, stow, until
 from tests.orthanc import free_port
@@ -148,7 +149,9 @@ class FakePacs:
         for sop_class in RESULTS:
             entity.add_supported_context(sop_class)
         self._running = entity.start_server(
-            ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+            ("127.0.0.1", self.port),
+            block=False,
+            evt_handlers=[(evt.EVT_CONN_OPEN, close_for_good), (evt.EVT_C_STORE, self._store)],
         )
 
     def stop(self) -> None:

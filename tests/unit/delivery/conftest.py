@@ -29,6 +29,7 @@ from pynetdicom import AE, evt
 from service.delivery.attempt import Outgoing
 from service.delivery.destinations import Destination
 from service.delivery.tables import parse
+from tests.hangup import close_for_good
 from tests.orthanc import Orthanc, free_port, running
 
 
@@ -149,7 +150,9 @@ def provider() -> Iterator[Callable[..., Peer]]:
         for sop_class in classes:
             entity.add_supported_context(sop_class)
         peer.entity = entity
-        bound = [(evt.EVT_C_STORE, receive), (evt.EVT_REQUESTED, accept), *handlers]
+        bound = [
+            (evt.EVT_CONN_OPEN, close_for_good), (evt.EVT_C_STORE, receive), (evt.EVT_REQUESTED, accept), *handlers
+        ]  # fmt: skip
         servers.append(entity.start_server(("127.0.0.1", peer.port), False, evt_handlers=bound, ssl_context=context))
         return peer
 
