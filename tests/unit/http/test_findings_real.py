@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
@@ -14,17 +12,7 @@ import pytest
 
 from service.config import Settings
 from service.http import create_app
-
-
-def filled(polygons: list[Any], shape: tuple[int, int]) -> np.ndarray:
-    """Pixels whose centre lies inside by the even-odd rule."""
-    inside = np.zeros(shape, bool)
-    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
-    for ring in polygons:
-        for (x0, y0), (x1, y1) in pairwise(ring):
-            if x0 == x1:
-                inside ^= (x0 < x) & (min(y0, y1) < y) & (y < max(y0, y1))
-    return inside
+from tests.unit.http.test_findings import filled
 
 
 @pytest.mark.slow

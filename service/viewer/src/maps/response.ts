@@ -63,27 +63,3 @@ export function dominant(maps: ResponseMaps, slice: number): { index: Int8Array;
   }
   return { index, strength };
 }
-
-/** Pixel of the largest positive response of a kind of map in a slice, in pixels of the source image; null where nothing is positive. */
-export function peakOf(
-  maps: ResponseMaps,
-  slice: number,
-  c: number | null,
-): { x: number; y: number; value: number } | null {
-  const response = c === null ? dominant(maps, slice).strength : classMap(maps, slice, c);
-  let best = -1;
-  for (let k = 0, top = 0; k < response.length; k++) {
-    if (response[k]! > top) {
-      top = response[k]!;
-      best = k;
-    }
-  }
-  if (best < 0) return null;
-  const [, , h, w] = maps.shape;
-  const [x0, y0, x1, y1] = maps.box_px[slice]!;
-  return {
-    x: x0 + (((best % w) + 0.5) / w) * (x1 - x0),
-    y: y0 + ((Math.floor(best / w) + 0.5) / h) * (y1 - y0),
-    value: response[best]!,
-  };
-}

@@ -2,4 +2,3 @@
 export const create = (): never => {
   throw new Error("XML formats are not read here.");
 };
-export const convert = create;
