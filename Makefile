@@ -66,6 +66,12 @@ models: $(TRAINING) ## evaluate what was learnt and write both bundles into mode
 	$(RUN) -m training.lung export
 	$(RUN) -m training.retina export
 
+.PHONY: lung-results
+lung-results: $(TRAINING) ## write the lung model's protocol, comparison of explanations and grey-level shift (half an hour)
+	$(RUN) -m training.lung report $(ARGS)
+	$(RUN) -m training.lung compare
+	$(RUN) -m training.lung shift
+
 .PHONY: cases
 cases: $(TRAINING) ## compute the known cases of both bundles from ../shared (minutes; after every `make models`)
 	$(RUN) -m training.cases lung

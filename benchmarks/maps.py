@@ -12,16 +12,14 @@ import onnx
 import onnxruntime as ort
 import torch
 from captum.attr import Deconvolution, LayerAttribution, LayerGradCam
-from torch import nn
 
 from benchmarks.pairs import pairs
 from models import bundle as bundles
-from models.preprocessing import fundus_field, fundus_square
-from training.data import shared_data
-from training.lung.data import part_of, read_stack, windows
-from training.lung.train import plain
-from training.response_maps.layers import Convolution, Layer, Pool, Rectifier
-from training.response_maps.onnx_graph import build, read_layers
+from models.preprocessing import fundus_field, fundus_square, nodule_window
+from training.data import fold_of, shared_data
+from training.explanations import Network
+from training.lung.data import CENTRE, FOLDS, TEST_FOLDS, read_stack
+from training.response_maps.onnx_graph import build, is_mirrored, read_members
 from training.retina.data import PREPROCESSING as SQUARE
 from training.retina.data import photographs, read
 
@@ -29,16 +27,18 @@ THREADS = 2
 
 
 def lung_images(count: int) -> np.ndarray:
-    """Middle slices of nodules of test patients, shape (count, 1, 96, 96)."""
+    """Middle slices of nodules of test patients as the shipped lung model sees them, shape (count, 1, H, W)."""
+    window = bundles.load(bundles.ROOT / "sisc_lung").step("nodule_window")
     data = shared_data() / "lidc_nodules"
     found: list[np.ndarray] = []
     with (data / "nodules.csv").open(encoding="utf-8") as stream, zipfile.ZipFile(data / "slices.zip") as archive:
         for row in csv.DictReader(stream):
-            if part_of(row["patient_id"]) != "test" or row["match"] != "exact":
+            if fold_of(row["patient_id"], FOLDS) not in TEST_FOLDS or row["match"] != "exact":
                 continue
             slices = int(row["n_slices"])
-            stack = read_stack(archive, row["file"], slices)[(slices - 1) // 2][None]
-            found.append(plain(windows(stack, float(row["pixel_spacing_mm"]))).numpy()[0])
+            middle = read_stack(archive, row["file"], slices)[(slices - 1) // 2]
+            spacing = float(row["pixel_spacing_mm"])
+            found.append(nodule_window(middle, CENTRE, (spacing, spacing), **window))
             if len(found) == count:
                 break
     return np.stack(found)
@@ -64,32 +64,18 @@ def session(model: bytes | str) -> ort.InferenceSession:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def as_torch(layers: tuple[Layer, ...]) -> nn.Sequential:
-    """The exported layers as PyTorch modules, float32, channels_last, with GAP: logits out."""
-    modules: list[nn.Module] = []
-    for layer in layers:
-        if isinstance(layer, Convolution):
-            out, into, kernel, _ = layer.weight.shape
-            conv = nn.Conv2d(into, out, kernel, layer.stride, layer.padding)
-            conv.weight.data, conv.bias.data = layer.weight.float(), layer.bias.float()  # type: ignore[union-attr]
-            modules.append(conv)
-        elif isinstance(layer, Rectifier):
-            modules.append(nn.ReLU())
-        elif isinstance(layer, Pool):
-            modules.append(nn.MaxPool2d(2))
-    return nn.Sequential(*modules, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval().to(memory_format=torch.channels_last)
-
-
 def measure(name: str, rounds: int) -> dict[str, Any]:
     """All figures of one bundle."""
     torch.set_num_threads(THREADS)
     bundle = bundles.load(bundles.ROOT / name)
     images = lung_images(16) if bundle.task == "nodule_malignancy" else retina_images(16)
     classes = len(bundle.classes)
-    layers = read_layers(onnx.load(bundle.weights))
+    model = onnx.load(bundle.weights)
+    (members, prior), mirrored = read_members(model), is_mirrored(model)
     engine = session(str(bundle.weights))
+    rule = bundle.description["response_maps"]["rule"]
     thesis = session(
-        build(layers, images.shape[1:], bundle.description["response_maps"]["rule"], "class").SerializeToString()
+        build(members, images.shape[1:], rule, "class", prior=prior, mirrored=mirrored).SerializeToString()
     )
     no = np.array(False)
     found: dict[str, Any] = {}
@@ -110,12 +96,15 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         text = f"prediction + all class maps against {1 + classes} forward passes, batch {size}"
         for run, what in ((engine, text), (thesis, f"{text}, start `class`")):
             found[what] = pairs(partial(all_maps, run, batches), partial(forwards, run, batches), rounds)
-    network = as_torch(layers)
+    network = Network(members, prior)
     tensors = [torch.from_numpy(images[k : k + 1]).contiguous(memory_format=torch.channels_last) for k in range(4)]
-    deconvolution, cam = (
-        Deconvolution(network),
-        LayerGradCam(network, [m for m in network if isinstance(m, nn.ReLU)][-1]),
-    )
+    if mirrored:
+        tensors += [x.flip(3) for x in tensors]
+    deconvolution = Deconvolution(network)
+    cams = [
+        LayerGradCam(lambda x, member=member: member(x).mean((2, 3)), list(member.children())[-2])
+        for member in network.members
+    ]
 
     def captum_deconvolution() -> None:
         for x in tensors:
@@ -125,7 +114,8 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     def captum_grad_cam() -> None:
         for x in tensors:
             for c in range(classes):
-                LayerAttribution.interpolate(cam.attribute(x, target=c), images.shape[2:])
+                cam = torch.stack([method.attribute(x, target=c) for method in cams]).mean(0)
+                LayerAttribution.interpolate(cam, images.shape[2:])
 
     four = [images[k : k + 1] for k in range(4)]
     found["Captum Deconvolution (PyTorch), all classes, against ours"] = pairs(

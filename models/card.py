@@ -27,6 +27,12 @@ def _cases(cases: dict[str, Any]) -> list[str]:
     return lines + _table(head, rows)
 
 
+def _with_interval(point: dict[str, Any], key: str) -> str:
+    """Sensitivity or specificity, with its 95 % interval where one was measured."""
+    low_high = point.get(f"{key}_interval")
+    return _number(point[key]) + (f" ({low_high[0]:.3f} to {low_high[1]:.3f})" if low_high else "")
+
+
 def render(description: dict[str, Any]) -> str:
     """Markdown text of the card.
 
@@ -72,8 +78,14 @@ def render(description: dict[str, Any]) -> str:
     lines += _table(
         ["name", "score", "threshold", "sensitivity", "specificity", "n", "data set"],
         [
-            [p["name"] + (" (default)" if p.get("default") else ""), "p(" + ") + p(".join(p["score_classes"]) + ")"]
-            + [p[key] for key in ("threshold", "sensitivity", "specificity", "n", "data_set")]
+            [
+                p["name"] + (" (default)" if p.get("default") else ""),
+                "p(" + ") + p(".join(p["score_classes"]) + ")",
+                p["threshold"],
+                *(_with_interval(p, key) for key in ("sensitivity", "specificity")),
+                p["n"],
+                p["data_set"],
+            ]
             for p in d["operating_points"]
         ],
     )

@@ -25,7 +25,13 @@ class Experiment:
     export: Callable[..., bundles.Bundle]
 
 
-def _show(bundle: bundles.Bundle) -> None:
+def shipped(name: str) -> bundles.Bundle:
+    """The exported bundle."""
+    return bundles.load(ROOT / "models" / name)
+
+
+def show(bundle: bundles.Bundle) -> None:
+    """Print a bundle's figures."""
     for entry in bundle.description["metrics"]:
         low, high = entry["interval"]
         figure = f"{entry['value']:.3f}  [{low:.3f}, {high:.3f}]  n={entry['n']:<4d} {entry['name']}"
@@ -35,35 +41,49 @@ def _show(bundle: bundles.Bundle) -> None:
         print(f"{entry['value']:.3f}{null}  n={entry['n']:<4d} {entry['name']} | {entry['data_set']}")
 
 
-def main(experiment: Experiment, arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m training.{experiment.name}", description=f"Experiment {experiment.name}."
-    )
-    parser.add_argument(
-        "--data", type=Path, default=ROOT / "runs" / experiment.name, help="folder of the prepared arrays"
-    )
-    parser.add_argument("--run", type=Path, default=None, help="folder of the checkpoint and log (default: DATA/run)")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("prepare", help="read the data sets and write the prepared arrays")
-    train = commands.add_parser("train", help="train, or go on from the last checkpoint")
-    for field in fields(experiment.plan):
+def parser(name: str) -> argparse.ArgumentParser:
+    """A parser with the option that every command has."""
+    made = argparse.ArgumentParser(prog=f"python -m training.{name}", description=f"Experiment {name}.")
+    made.add_argument("--data", type=Path, default=ROOT / "runs" / name, help="folder of the prepared arrays")
+    return made
+
+
+def plan_options(command: argparse.ArgumentParser, plan: Any) -> None:
+    """One option a number of a training's plan."""
+    for field in fields(plan):
         if isinstance(field.default, int | float):
-            train.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
+            command.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
+
+
+def planned(given: argparse.Namespace, plan: Any) -> Any:
+    """The plan that the options say."""
+    return type(plan)(**{f.name: getattr(given, f.name) for f in fields(plan) if hasattr(given, f.name)})
+
+
+def export_options(command: argparse.ArgumentParser) -> None:
+    """Which maps the graph returns, and a note for the card."""
+    command.add_argument("--rule", choices=get_args(Rule), default="guided")
+    command.add_argument("--start", choices=get_args(Start), default="contrast")
+    command.add_argument("--note", default="", help="how the training differed from the plan; goes into the card")
+
+
+def main(experiment: Experiment, arguments: list[str] | None = None) -> int:
+    """Run one command of an experiment that trains one network; returns the exit code."""
+    made = parser(experiment.name)
+    made.add_argument("--run", type=Path, default=None, help="folder of the checkpoint and log (default: DATA/run)")
+    commands = made.add_subparsers(dest="command", required=True)
+    commands.add_parser("prepare", help="read the data sets and write the prepared arrays")
+    plan_options(commands.add_parser("train", help="train, or go on from the last checkpoint"), experiment.plan)
     commands.add_parser("evaluate", help="print the figures of the exported bundle")
-    export = commands.add_parser("export", help="write the bundle: graph, figures, operating points, card")
-    export.add_argument("--rule", choices=get_args(Rule), default="guided")
-    export.add_argument("--start", choices=get_args(Start), default="contrast")
-    export.add_argument("--note", default="", help="how the training differed from the plan; goes into the card")
-    given = parser.parse_args(arguments)
+    export_options(commands.add_parser("export", help="write the bundle: graph, figures, operating points, card"))
+    given = made.parse_args(arguments)
     run = given.run or given.data / "run"
     if given.command == "prepare":
         experiment.prepare(given.data)
     elif given.command == "train":
-        values = {f.name: getattr(given, f.name) for f in fields(experiment.plan) if hasattr(given, f.name)}
-        experiment.train(given.data, run, type(experiment.plan)(**values))
+        experiment.train(given.data, run, planned(given, experiment.plan))
     elif given.command == "export":
-        _show(experiment.export(given.data, run, experiment.plan, given.rule, given.start, given.note))
+        show(experiment.export(given.data, run, experiment.plan, given.rule, given.start, given.note))
     else:
-        _show(bundles.load(ROOT / "models" / experiment.bundle))
+        show(shipped(experiment.bundle))
     return 0

@@ -6,10 +6,13 @@ their layer sizes only in pictures that are not available; the sizes here are ou
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from training.response_maps.layers import Convolution, Layer, fold
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Architecture:
     in_channels: int
     classes: int
     cells: tuple[tuple[Conv, ...], ...]
+    evidence: float = 0.0
+    """Greater than 0: the class layer has no bias but this constant factor, and a prior is added after GAP; see `Sequencer`."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -36,22 +41,26 @@ class Architecture:
     @staticmethod
     def from_json(value: dict[str, Any]) -> Architecture:
         cells = tuple(tuple(Conv(**conv) for conv in cell) for cell in value["cells"])
-        return Architecture(value["in_channels"], value["classes"], cells)
+        return Architecture(value["in_channels"], value["classes"], cells, value.get("evidence", 0.0))
 
 
 def sisc(width: int = 16, dropout: float = 0.1) -> Architecture:
-    """SISC: four interpretable sequencing cells of three convolutions; the last two convolutions are 1x1.
+    """SISC: three interpretable sequencing cells of 3, 3 and 5 convolutions; the last hidden convolution is 1x1.
 
-    The very last one is the class layer (one kernel a class, no batch norm, no ReLU), added by `Sequencer`.
+    The class layer (one kernel a class, no batch norm, no ReLU, no bias) is added by `Sequencer`. Its maps z_L have one value a
+    4 x 4 px of the input. The factor makes the sum of z_L over an input of 72 px, divided by 8, the log-odds.
     """
+    kernels = ((3, 3, 3), (3, 3, 3), (3, 3, 3, 3, 1))
     cells = []
-    for index in range(4):
+    for index, cell in enumerate(kernels):
         channels = width * 2**index
-        kernels = (3, 3, 3) if index < 3 else (3, 1)
         cells.append(
-            tuple(Conv(channels, kernel, dropout=dropout if k == 1 else 0.0) for k, kernel in enumerate(kernels))
+            tuple(
+                Conv(channels * (2 if kernel == 1 else 1), kernel, dropout=dropout if k == 1 else 0.0)
+                for k, kernel in enumerate(cell)
+            )
         )
-    return Architecture(1, 2, tuple(cells))
+    return Architecture(1, 2, tuple(cells), evidence=40.5)
 
 
 def clear_dr(widths: tuple[int, ...] = (32, 48, 96, 160, 256), dropout: float = 0.1) -> Architecture:
@@ -72,7 +81,12 @@ class Sequencer(nn.Module):
 
     `layers` is one flat sequence, so that the response maps can be followed layer by layer; `forward` returns the logits,
     `raw` the N maps of the last convolution before GAP.
+
+    With `Architecture.evidence`, logits = GAP(z_L) + prior: log-odds are the log prior odds plus the sum of local evidence
+    (Good 1950, *Probability and the Weighing of Evidence*), so z_L can be zero where an image says nothing.
     """
+
+    prior: Tensor
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -91,17 +105,34 @@ class Sequencer(nn.Module):
                     layers.append(nn.Dropout2d(conv.dropout))
                 layers.append(nn.ReLU())
                 channels = conv.channels
-        last = nn.Conv2d(channels, architecture.classes, 1)
+        last = nn.Conv2d(channels, architecture.classes, 1, bias=not architecture.evidence)
         self.layers = nn.Sequential(*layers, last)
         for layer in self.layers:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         last.weight.data.mul_(0.1)
+        self.register_buffer("prior", torch.zeros(architecture.classes))
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """The last hidden layer's output, shape (B, K, h, w)."""
+        return self.layers[:-1](x)
+
+    def classify(self, hidden: Tensor) -> Tensor:
+        """z_L, shape (B, N, h, w), of the last hidden layer's output; never in half precision."""
+        z = self.layers[-1](hidden)
+        return (z.float() if z.dtype == torch.bfloat16 else z) * (self.architecture.evidence or 1.0)
 
     def raw(self, x: Tensor) -> Tensor:
         """z_L, shape (B, N, h, w)."""
-        return self.layers(x)
+        return self.classify(self.hidden(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, shape (B, N)."""
-        return self.raw(x).mean((2, 3))
+        return self.raw(x).mean((2, 3)) + self.prior
+
+    def folded(self) -> tuple[Layer, ...]:
+        """The network as the layers that response maps are defined on: batch norm and the factor of the class layer folded in."""
+        *hidden, last = fold(self.layers)
+        assert isinstance(last, Convolution)
+        factor = self.architecture.evidence or 1.0
+        return (*hidden, replace(last, weight=last.weight * factor, bias=last.bias * factor))

@@ -24,7 +24,7 @@ class Average:
     """Exponential moving average of a network's weights; batch norm statistics are copied."""
 
     def __init__(self, network: nn.Module, decay: float = 0.998) -> None:
-        self.network = copy.deepcopy(network).eval()
+        self.network: Any = copy.deepcopy(network).eval()
         self.decay = decay
         self.steps = 0
 

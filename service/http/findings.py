@@ -185,7 +185,7 @@ def shown(tensor: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     tensor : ndarray, float32, shape (C, H, W)
-        One channel in 0..1 (`min_max`), or three in -4..4 standard deviations of local contrast.
+        One channel in 0..1, or three in -4..4 standard deviations of local contrast.
 
     Returns
     -------

@@ -20,6 +20,8 @@ from service.pipeline.work import Case
 from service.records import Check, Instance, Outcome, Request
 
 MOST_SLICES = 64
+LEAST_PX = 96
+"""Side of the smallest crop that is accepted (the HTTP contract), however small the window."""
 
 
 def prepare(instances: Sequence[Instance], request: Request, bundle: Bundle) -> tuple[list[Instance], list[str]]:
@@ -28,9 +30,9 @@ def prepare(instances: Sequence[Instance], request: Request, bundle: Bundle) -> 
     Raises
     ------
     OutOfContract, InvalidRequest
-        For regions, too many files, a file smaller than the network's window, or a DICOM series among the crops.
+        For regions, too many files, a file that is too small, or a DICOM series among the crops.
     """
-    side = bundle.step("nodule_window")["size_px"]
+    side = max(LEAST_PX, int(bundle.step("nodule_window")["size_px"]))
     if request.regions:
         raise invalid("regions", "grey crops are centred on the nodule; leave the regions out")
     if any(instance.media != "photograph" for instance in instances):
@@ -59,18 +61,16 @@ def run(case: Case) -> Outcome:
     if spacing is None:
         spacing = float(case.bundle.description["input"]["median_pixel_spacing_mm"])
         warnings.append(f"no pixel_spacing_mm was given: {spacing:g} mm, the median of the training set, was used")
-    checks = (_spacing_check(spacing, nodule.ranges(case.bundle)),)
+    checks = (_spacing_check(spacing, nodule.ranges(case.bundle)), _border_check(case.bundle, instances, spacing))
     if body.failed(checks):
         warnings.append(f"out of scope: {nodule.failures(checks)}")
         return nodule.outcome(case, "out_of_scope", instances, checks, warnings=warnings)
-    parameters = case.bundle.step("nodule_window")
     windows, backgrounds, boxes = [], [], []
     with case.watch("decode"):
         for instance in instances:
-            image = case.tools.sandbox.grey(instance)
-            center = ((image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2)
-            box = preprocessing.nodule_box(center, (spacing, spacing), **parameters)
-            windows.append(preprocessing.nodule_window(image, center, (spacing, spacing), **parameters))
+            image = nodule.crop(case.tools.sandbox, instance)
+            box = nodule.window_box(case.bundle, _middle(image.shape), (spacing, spacing))
+            windows.append(nodule.window(case.bundle, image, box, hounsfield=False))
             shown = preprocessing.resample(image, box, nodule.DISPLAY_PX)
             backgrounds.append(nodule.display(shown, (float(shown.min()), float(shown.max()))))
             boxes.append(box)
@@ -85,6 +85,20 @@ def run(case: Case) -> Outcome:
     )
     findings = [nodule.answer(case, seen)]
     return nodule.outcome(case, nodule.sign(findings), instances, checks, findings, warnings)
+
+
+def _middle(shape: tuple[int, ...]) -> tuple[float, float]:
+    return (shape[1] - 1) / 2, (shape[0] - 1) / 2
+
+
+def _border_check(bundle: Bundle, instances: Sequence[Instance], spacing: float) -> Check:
+    """How much of the window the crop that holds least of it leaves out."""
+    shapes = {(instance.rows, instance.columns) for instance in instances}
+    found = [
+        ct_checks.border(nodule.window_box(bundle, _middle(shape), (spacing, spacing)), shape)
+        for shape in sorted(shapes)
+    ]
+    return max(found, key=lambda check: float(check.value))
 
 
 def _spacing_check(spacing: float, ranges: Mapping[str, Sequence[float]]) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from models import preprocessing
 from service.errors import InputError, OutOfContract
 from service.intake import ct_checks, multiframe
 from service.intake.series import Stack, arrange, group
+from service.intake.stack import axes
 from service.pipeline import body, nodule
 from service.pipeline.request import invalid
 from service.pipeline.work import Case
@@ -18,6 +19,15 @@ from service.records import Check, Finding, Instance, Outcome, Region, Request
 
 DISPLAY_HU = (-1350.0, 150.0)
 """Lung window (level -600, width 1500) of the picture below the maps."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A region, found in a stack: its slice and its centre (column, row) there."""
+
+    region: Region
+    index: int
+    center: tuple[float, float]
 
 
 def prepare(instances: Sequence[Instance], request: Request) -> tuple[list[Instance], list[str]]:
@@ -125,19 +135,24 @@ def run(case: Case) -> Outcome:
     findings: list[Finding] = []
     warnings = notes
     refused: list[Check] = []
+    places: list[Place] = []
     for region in regions:
         try:
-            seen, more = _nodule(case, stack, region)
+            places.append(Place(region, *stack.locate(region)))
         except OutOfContract as error:
-            if region.origin == "request":
-                raise
-            warnings.append(f"{error.detail}; it was not classified")
+            _pass_over(region, error, warnings)
+    for place in places:
+        try:
+            seen, more = _nodule(case, stack, place, [other for other in places if other is not place])
+        except OutOfContract as error:
+            _pass_over(place.region, error, warnings)
             continue
-        if body.failed(more):
+        if seen is None or body.failed(more):
             refused.extend(more)
-            warnings.append(f"region {region.id} was not classified: {nodule.failures(more)}")
+            warnings.append(f"region {place.region.id} was not classified: {nodule.failures(more)}")
         else:
             checks += more
+            warnings += [check.message for check in more if check.id == "window_neighbours" and check.result == "warn"]
             findings.append(nodule.answer(case, seen))
     if not findings:
         searched = all(region.origin == "candidate" for region in regions)
@@ -145,6 +160,13 @@ def run(case: Case) -> Outcome:
         return nodule.outcome(case, result, stack.instances, (*checks, *refused), warnings=warnings)
     outcome = nodule.outcome(case, nodule.sign(findings), stack.instances, checks, findings, warnings)
     return replace(outcome, input=body.input_part(stack.instances, checks=(*checks, *refused)))
+
+
+def _pass_over(region: Region, error: OutOfContract, warnings: list[str]) -> None:
+    """A mark or a candidate that cannot be looked at is left out with a warning; what was asked for is refused."""
+    if region.origin == "request":
+        raise error
+    warnings.append(f"{error.detail}; it was not classified")
 
 
 def _candidates(case: Case, stack: Stack) -> tuple[tuple[Region, ...], str]:
@@ -167,22 +189,59 @@ def _candidates(case: Case, stack: Stack) -> tuple[tuple[Region, ...], str]:
     )
 
 
-def _nodule(case: Case, stack: Stack, region: Region) -> tuple[nodule.Nodule, tuple[Check, ...]]:
-    """Read the slices round a region and cut out the network's windows."""
-    index, center = stack.locate(region)
-    around = stack.around(index, float(case.bundle.description["aggregation"]["half_depth_mm"]))
-    parameters = case.bundle.step("nodule_window")
-    box = preprocessing.nodule_box(center, stack.pixel_spacing, **parameters)
+def _half_depth(case: Case) -> float:
+    return float(case.bundle.description["aggregation"]["half_depth_mm"])
+
+
+def _checks(case: Case, stack: Stack, place: Place, others: Sequence[Place]) -> tuple[Check, ...]:
+    """Checks on a place and on what else was named near it, without a look at the pixels."""
+    found = ct_checks.place_checks(
+        stack,
+        place.index,
+        place.center,
+        nodule.window_box(case.bundle, place.center, stack.pixel_spacing),
+        diameter_mm=place.region.diameter_mm,
+        half_depth_mm=_half_depth(case),
+        ranges=nodule.ranges(case.bundle),
+    )
+    if not others:
+        return found
+    window = case.bundle.step("nodule_window")
+    half = 0.5 * window["size_px"] * window["scale_mm"]
+    away = {other.region.id: (_offset(stack, place, other), (other.region.diameter_mm or 0) / 2) for other in others}
+    return (*found, ct_checks.neighbours(away, (half, half, _half_depth(case))))
+
+
+def _named(region: Region, checks: Sequence[Check]) -> tuple[Check, ...]:
+    return tuple(replace(check, message=f"region {region.id}: {check.message}") for check in checks)
+
+
+def _offset(stack: Stack, place: Place, other: Place) -> tuple[float, float, float]:
+    """From one centre to another along a row, a column and the slices' normal, mm."""
+    way = np.subtract(stack.to_mm(other.index, other.center), stack.to_mm(place.index, place.center))
+    x, y, z = (float(axis @ way) for axis in axes(stack.instances[place.index]))
+    return x, y, z
+
+
+def _nodule(
+    case: Case, stack: Stack, place: Place, others: Sequence[Place]
+) -> tuple[nodule.Nodule | None, tuple[Check, ...]]:
+    """Check a place, read the slices round it and cut out the network's windows; None where no pixel need be read."""
+    index, center, region = place.index, place.center, place.region
+    checks = _named(region, _checks(case, stack, place, others))
+    if body.failed(checks):
+        return None, checks
+    around = stack.around(index, _half_depth(case))
+    box = nodule.window_box(case.bundle, center, stack.pixel_spacing)
     windows, backgrounds = [], []
-    checks: tuple[Check, ...] = ()
     with case.watch("decode"):
         for position in around:
             image = case.tools.sandbox.hounsfield(stack.instances[position])
-            windows.append(preprocessing.nodule_window(image, center, stack.pixel_spacing, **parameters))
-            backgrounds.append(nodule.display(preprocessing.resample(image, box, nodule.DISPLAY_PX), DISPLAY_HU))
+            windows.append(nodule.window(case.bundle, image, box, hounsfield=True))
+            shown = preprocessing.resample(image, box, nodule.DISPLAY_PX)
+            backgrounds.append(nodule.display(shown, DISPLAY_HU))
             if position == index:
-                seen = ct_checks.window_checks(preprocessing.resample(image, box, parameters["size_px"]))
-                checks = tuple(replace(check, message=f"region {region.id}: {check.message}") for check in seen)
+                checks += _named(region, ct_checks.window_checks(shown))
     x, y, z = stack.to_mm(index, center)
     return nodule.Nodule(
         id=region.id,

@@ -10,8 +10,9 @@ import numpy as np
 
 from models.bundle import Bundle, BundleError
 from models.cases import mean_feature
-from models.preprocessing import Box
+from models.preprocessing import ALL, Box, Range, nodule_box, scaled_window
 from service import uids
+from service.intake.sandbox import Sandbox
 from service.pipeline import body
 from service.pipeline.work import Case
 from service.records import Check, Finding, Instance, Outcome, Region, ResponseMap
@@ -116,6 +117,44 @@ def display(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
 def ranges(bundle: Bundle) -> Mapping[str, Sequence[float]]:
     """Ranges of the training set, by quantity."""
     return bundle.description["input"].get("ranges", {})  # type: ignore[no-any-return]
+
+
+def window_box(bundle: Bundle, center: tuple[float, float], spacing: tuple[float, float]) -> Box:
+    """Field of view of the model round a centre (column, row), in pixels of the slice."""
+    step = bundle.step("nodule_window")
+    return nodule_box(center, spacing, size_px=step["size_px"], scale_mm=step["scale_mm"])
+
+
+def window(bundle: Bundle, image: np.ndarray, box: Box, *, hounsfield: bool) -> np.ndarray:
+    """The model's input for one slice, float32, shape (1, H, W).
+
+    Parameters
+    ----------
+    bundle : Bundle
+    image : ndarray, shape (rows, columns)
+        Hounsfield units, or any linear grey scale.
+    box : (x0, y0, x1, y1)
+        `window_box` of the nodule's centre.
+    hounsfield : bool
+        Whether padding and metal can be told by their values, and are taken out.
+    """
+    step = bundle.step("nodule_window")
+    valid = hu_range(bundle) if hounsfield else ALL
+    return scaled_window(image, box, size_px=step["size_px"], range_px=step.get("range_px"), valid=valid)
+
+
+def crop(sandbox: Sandbox, instance: Instance) -> np.ndarray:
+    """A grey crop in its own depth: that of 8 bits was scaled to 0..255 (`models.preprocessing.grey_range`)."""
+    image = sandbox.grey(instance)
+    return image.astype(np.uint8) if instance.bits == 8 else image
+
+
+def hu_range(bundle: Bundle) -> Range:
+    """Hounsfield units that show the patient (step ``hu_range``); all of them where the bundle names no such step."""
+    for entry in bundle.description["input"]["preprocessing"]:
+        if entry["step"] == "hu_range":
+            return float(entry["parameters"]["low_hu"]), float(entry["parameters"]["high_hu"])
+    return ALL
 
 
 def failures(checks: Sequence[Check]) -> str:

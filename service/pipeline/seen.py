@@ -14,6 +14,7 @@ from service.errors import NotFound
 from service.inference import routing
 from service.intake import multiframe
 from service.intake.sandbox import Sandbox
+from service.pipeline import nodule
 from service.records import Instance
 
 
@@ -76,9 +77,8 @@ def network_input(
             raise NotFound("no field of view was found in this photograph")
         return preprocessing.fundus_square(photograph, field, **bundle.step("fundus_square"))
     crop = instance.media == "photograph"
-    image = sandbox.grey(instance) if crop else sandbox.hounsfield(instance)
-    box = _box(finding, image.shape if crop else None)
-    return preprocessing.min_max(preprocessing.resample(image, box, int(bundle.step("nodule_window")["size_px"])))[None]
+    image = nodule.crop(sandbox, instance) if crop else sandbox.hounsfield(instance)
+    return nodule.window(bundle, image, _box(finding, image.shape if crop else None), hounsfield=not crop)
 
 
 def _box(finding: Mapping[str, Any], crop: tuple[int, ...] | None) -> Box:

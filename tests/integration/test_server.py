@@ -25,7 +25,6 @@ from models import bundle as bundles
 from service import uids
 from training.bundles import Model
 from training.lung import data as lung
-from training.lung.train import plain
 
 if TYPE_CHECKING:
     from conftest import Peak, Server
@@ -177,10 +176,10 @@ def test_nodule_windows_are_answered_as_the_model_was_evaluated(server: Server, 
             files.append((f"{number}.png", stream.getvalue()))
         status, body = server.post(files, {"model": "sisc_lung", "pixel_spacing_mm": spacing})
         assert status == 200, body
-        expected = model.run(plain(lung.windows(stack, spacing)).numpy(), "probabilities")[0][:, 1]
+        expected = model.run(lung.inputs(stack, spacing)[:, None], "probabilities")[0][:, 1]
         found = [each["probabilities"]["malignant"] for each in body["findings"][0]["slices"]]
-        np.testing.assert_allclose(found, expected, atol=0.02)  # prepared windows are rounded to grey levels
-        assert body["findings"][0]["probabilities"]["malignant"] == pytest.approx(expected.mean(), abs=0.02)
+        np.testing.assert_allclose(found, expected, atol=0.01)  # prepared inputs are float16
+        assert body["findings"][0]["probabilities"]["malignant"] == pytest.approx(expected.mean(), abs=0.01)
 
 
 def test_every_byte_arrives(server: Server) -> None:

@@ -109,8 +109,15 @@ def write_lung(models: Path) -> Path:
             "input": {
                 "modality": ["CT"],
                 "sop_classes": [CT_STORAGE],
-                "preprocessing": [{"step": "nodule_window", "parameters": {"size_px": 96, "scale_mm": 0.5}}],
-                "ranges": {"pixel_spacing_mm": [0.46, 0.98], "slice_thickness_mm": [0.6, 5.0]},
+                "preprocessing": [
+                    {"step": "hu_range", "parameters": {"low_hu": -1024, "high_hu": 2500}},
+                    {"step": "nodule_window", "parameters": {"size_px": 96, "scale_mm": 0.5}},
+                ],
+                "ranges": {
+                    "pixel_spacing_mm": [0.46, 0.98],
+                    "slice_thickness_mm": [0.6, 5.0],
+                    "nodule_diameter_mm": [3, 30],
+                },
                 "median_pixel_spacing_mm": 0.7,
             },
             "aggregation": {"slices": "mean", "half_depth_mm": 2.5},

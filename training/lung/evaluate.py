@@ -1,168 +1,157 @@
-"""Figures of the exported lung model, through ONNX Runtime and the service's rule: centre slice and those within 2.5 mm."""
+"""Figures of the exported lung model on the test patients, through ONNX Runtime and the service's rule by nodule."""
 
 from __future__ import annotations
 
-import zipfile
 from typing import Any
 
-import jpeg_ls
 import numpy as np
 
-from models.preprocessing import nodule_box, resample
 from training import metrics as m
 from training.bundles import Model, metric
-from training.data import shared_data
-from training.lung.data import PREPROCESSING, Nodule, Prepared, label
-from training.lung.train import plain
+from training.lung import contours
+from training.lung import protocol as p
+from training.lung.data import TEST_FOLDS, Nodule, Prepared
 from training.response_maps import evidence as ev
 
-SPLIT = "by patient: 70 % train, 10 % validation, 20 % test; test"
+SPLIT = "by patient; test: two of ten folds, from which no network of the ensemble learnt"
+CROSS_SPLIT = "by patient; ten folds, each answered by a single network that learnt from seven others"
+DRAWS = 2000
 
 
-def probabilities(model: Model, prepared: Prepared, nodules: list[Nodule]) -> list[np.ndarray]:
-    """p(malignant) of each central slice, one array a nodule."""
-    rows = [nodule.central for nodule in nodules]
-    images = plain(prepared.windows[np.concatenate(rows)]).numpy()
-    values = model.run(images, "probabilities", batch=64)[0][:, 1].astype(float)
-    return np.split(values, np.cumsum([len(row) for row in rows])[:-1])
+def answers(model: Model, prepared: Prepared) -> p.Answers:
+    """The ensemble's answers to all slices of the test patients' nodules."""
+    nodules = prepared.chosen(TEST_FOLDS, "B")
+    rows = np.array([row for n in nodules for row in n.rows])
+    logits = model.run(prepared.inputs[rows, None], "logits", batch=64)[0].astype(np.float64)
+    return p.Answers.of([p.Trained(rows, logits[:, 1] - logits[:, 0], {})], nodules)
 
 
-def _truth(nodules: list[Nodule], subset: str) -> np.ndarray:
-    return np.array([label(n, subset) for n in nodules])
+def figures(joint: p.Answers, crossed: p.Answers) -> list[dict[str, Any]]:
+    """Figures of the test patients, each AUC beside the diameter alone; and of the cross-validation by single networks."""
+    found: list[dict[str, Any]] = []
 
+    def add(name: str, figure: dict[str, Any], n: int, subset: str, split: str = SPLIT) -> None:
+        found.append(metric(name, figure["value"], figure["interval"], n, f"LIDC-IDRI, set {subset}", split))
 
-def _patients(nodules: list[Nodule]) -> np.ndarray:
-    return np.array([n.patient for n in nodules])
-
-
-def figures(model: Model, prepared: Prepared) -> list[dict[str, Any]]:
-    """AUC on the sets I, B, M by nodule and by slice, with the diameter alone as baseline, and the calibration."""
-    found = []
-
-    def add(name: str, figure: Any, nodules: list[Nodule], truth: np.ndarray, score: np.ndarray, data: str) -> None:
-        interval = m.bootstrap(figure, _patients(nodules), truth, score)
-        found.append(metric(name, figure(truth, score), interval, len(truth), data, SPLIT))
-
-    for subset in ("I", "B", "M"):
-        nodules = prepared.part("test", subset)
-        truth, slices = _truth(nodules, subset), probabilities(model, prepared, nodules)
-        score = np.array([s.mean() for s in slices])
-        add("AUC by nodule", m.auc, nodules, truth, score, f"LIDC-IDRI, set {subset}")
-        diameter = np.array([n.diameter_mm for n in nodules])
-        add("AUC of the readers' mean diameter alone", m.auc, nodules, truth, diameter, f"LIDC-IDRI, set {subset}")
-        if subset != "I":
-            continue
-        each = [n for n, s in zip(nodules, slices, strict=True) for _ in s]
-        add("AUC by slice", m.auc, each, _truth(each, subset), np.concatenate(slices), "LIDC-IDRI, set I")
-        sure = np.array([n.readers >= 3 for n in nodules])
-        rated = [n for n in nodules if n.readers >= 3]
-        add("AUC by nodule, at least three readers", m.auc, rated, truth[sure], score[sure], "LIDC-IDRI, set I")
-        for low, high in ((0, 8), (8, 15), (15, 99)):
-            of_size = (diameter >= low) & (diameter < high)
-            if 5 <= truth[of_size].sum() <= of_size.sum() - 5:
-                chosen = [n for n, keep in zip(nodules, of_size, strict=True) if keep]
-                add(
-                    f"AUC by nodule, {low}-{high} mm", m.auc, chosen, truth[of_size], score[of_size], "LIDC-IDRI, set I"
-                )
-        add("expected calibration error (10 bins)", m.calibration_error, nodules, truth, score, "LIDC-IDRI, set I")
+    for subset in p.SETS:
+        for level in p.LEVELS[::-1]:
+            c = p.cases(joint, subset, level)
+            draws = m.resample(c.patient, DRAWS)
+            for name, keep in (p.groups(c) if subset == "I" and level == "nodule" else {"all": c.truth >= 0}).items():
+                own, truth = draws.where(keep), c.truth[keep]
+                network, diameter = (own.auc(truth, score[keep]) for score in (c.score, c.diameter))
+                which = f"AUC by {level}" + ("" if name == "all" else f", {name}")
+                add(which, m.summary(network), len(truth), subset)
+                add(f"{which}: the readers' mean diameter alone", m.summary(diameter), len(truth), subset)
+                add(f"{which}: difference to the diameter", m.summary(network - diameter), len(truth), subset)
+            if subset == "I" and level == "nodule":
+                error = draws.calibration_error(c.truth, c.score, m.bin_of(c.score))
+                add("expected calibration error (10 bins)", m.summary(error), len(c.truth), subset)
+    for subset in p.SETS:
+        c = p.cases(crossed, subset, "nodule")
+        draws = m.resample(c.patient, DRAWS)
+        network, diameter = draws.auc(c.truth, c.score), draws.auc(c.truth, c.diameter)
+        add("AUC by nodule", m.summary(network), len(c.truth), subset, CROSS_SPLIT)
+        add(
+            "AUC by nodule: difference to the diameter",
+            m.summary(network - diameter),
+            len(c.truth),
+            subset,
+            CROSS_SPLIT,
+        )
     return found
 
 
-def operating_points(model: Model, prepared: Prepared) -> list[dict[str, Any]]:
-    """Thresholds chosen on the validation patients, sensitivity and specificity measured on the test patients."""
-    scores = {}
-    for part in ("validation", "test"):
-        nodules = prepared.part(part)
-        scores[part] = _truth(nodules, "I"), np.array([s.mean() for s in probabilities(model, prepared, nodules)])
+def operating_points(joint: p.Answers, crossed: p.Answers) -> list[dict[str, Any]]:
+    """Thresholds from the training patients' held-out answers, measured with the ensemble on the test patients.
+
+    `crossed` must be calibrated as the ensemble is.
+    """
+    learnt, c = p.cases(crossed, "I", "nodule"), p.cases(joint, "I", "nodule")
+    known = ~np.isin(learnt.fold, TEST_FOLDS)
+    draws = m.resample(c.patient, DRAWS)
     points = []
-    for name, threshold in (
-        ("balanced", m.threshold_balanced(*scores["validation"])),
-        ("sensitivity_90", m.threshold_at_sensitivity(*scores["validation"], 0.9)),
-        ("sensitivity_95", m.threshold_at_sensitivity(*scores["validation"], 0.95)),
+    for name, (title, choose) in zip(
+        ("balanced", "sensitivity_90", "sensitivity_95"), p.OPERATING_POINTS.items(), strict=True
     ):
-        point = {
-            "name": name,
-            "default": name == "balanced",
-            "score_classes": ["malignant"],
-            "threshold": round(threshold, 4),
-        }
+        threshold = round(choose(learnt.truth[known], learnt.score[known]), 4)
+        measured = {k: m.summary(v) for k, v in p.decision(draws, c.truth, c.score >= threshold).items()}
         points.append(
             {
-                **point,
-                **m.decision_figures(*scores["test"], round(threshold, 4)),
+                "name": name,
+                "default": title == "balanced",
+                "score_classes": ["malignant"],
+                "threshold": threshold,
+                "sensitivity": measured["sensitivity"]["value"],
+                "sensitivity_interval": measured["sensitivity"]["interval"],
+                "specificity": measured["specificity"]["value"],
+                "specificity_interval": measured["specificity"]["interval"],
+                "n": len(c.truth),
                 "data_set": f"LIDC-IDRI, set I, by nodule, {SPLIT}",
             }
         )
     return points
 
 
-def consensus(archive: zipfile.ZipFile, nodule: Nodule) -> np.ndarray:
-    """Pixels of the middle slice that at least half of the readers drew, in the model's window: bool, shape (96, 96)."""
-    name = f"{nodule.patient}_{nodule.name}.readers.jls"
-    bits = np.asarray(jpeg_ls.decode(np.frombuffer(archive.read(name), np.uint8))).reshape(nodule.slices, 104, 104)
-    readers = [(bits >> k) & 1 for k in range(8)]
-    used = [r for r in readers if r.any()]
-    share = sum(r[(nodule.slices - 1) // 2] for r in used) / len(used)
-    size = int(PREPROCESSING["size_px"])
-    box = nodule_box((51.5, 51.5), (nodule.spacing_mm,) * 2, size_px=size, scale_mm=PREPROCESSING["scale_mm"])
-    return np.asarray(resample(share >= 0.5, box, size) >= 0.5)
+def line(crossed: p.Answers) -> tuple[float, float]:
+    """Slope and intercept of `metrics.platt` by nodule on set I, of the training patients' held-out answers."""
+    known = p.Answers([n for n in crossed.nodules if n.part == "train"], crossed.log_odds)
+    rows, member = p.rows_of(known.chosen("I"), "nodule")
+    return m.platt(known.log_odds[rows], p.cases(known, "I", "nodule").truth, member)
 
 
-def middle_maps(model: Model, prepared: Prepared, nodules: list[Nodule]) -> np.ndarray:
-    """Response maps of the middle slice of each nodule, shape (n, 2, 96, 96)."""
-    rows = [n.first + (n.slices - 1) // 2 for n in nodules]
-    return model.run(plain(prepared.windows[rows]).numpy(), "response_maps")[0]
+def calibrated(crossed: p.Answers, slope: float, intercept: float) -> p.Answers:
+    """The same answers after calibration."""
+    return p.Answers(crossed.nodules, slope * crossed.log_odds + intercept)
+
+
+def maps(model: Model, prepared: Prepared, nodules: list[Nodule]) -> np.ndarray:
+    """Response maps of the middle slice of each nodule, shape (n, 2, 72, 72)."""
+    return model.run(prepared.inputs[[n.middle for n in nodules], None], "response_maps")[0]
 
 
 def reference_scale(model: Model, prepared: Prepared) -> float:
-    """99.9th percentile of the positive dominant response on the validation patients."""
-    strength = middle_maps(model, prepared, prepared.part("validation")).max(1)
+    """99.9th percentile of the positive dominant response on the training patients."""
+    strength = maps(model, prepared, prepared.part("train")).max(1)
     return float(np.percentile(strength[strength > 0], 99.9))
 
 
 def evidence(model: Model, prepared: Prepared) -> list[dict[str, Any]]:
     """Do the maps lie where the readers drew the nodule? Test patients, set I, middle slice, each class on its own nodules."""
-    nodules = prepared.part("test")
-    maps = middle_maps(model, prepared, nodules)
-    with zipfile.ZipFile(shared_data() / "lidc_nodules/slices.zip") as archive:
-        regions = [consensus(archive, n) for n in nodules]
+    cases = contours.read(prepared, prepared.part("test"))
+    response, labels = maps(model, prepared, cases.nodules), cases.labels
     data, found = "LIDC-IDRI, set I, test patients, middle slice, readers' 50 % consensus", []
-    for c, name in enumerate(("benign", "malignant")):
-        own = [
-            (r[c], region)
-            for r, region, n in zip(maps, regions, nodules, strict=True)
-            if label(n) == c and region.any()
-        ]
-        inside = np.array([ev.share_inside(r, region) for r, region in own])
-        hits = [ev.pointing(r, region) for r, region in own]
-        area = float(np.mean([region.mean() for _, region in own]))
-        known = [hit for hit in hits if hit is not None]
-        found += [
+    for c, name in enumerate(contours.CLASSES):
+        own = np.flatnonzero(labels == c)
+        placed = [ev.placed(response[k, c], region) for k, region in zip(own, cases.regions[own], strict=True)]
+        for figure, title in (
+            ("share_inside", "share of positive response inside the nodule"),
+            ("pointing", "pointing game"),
+            ("iou", "overlap (IoU) of the most responding pixels with the nodule"),
+        ):
+            found.append(
+                {
+                    "name": f"{title}, {name}",
+                    "value": float(np.mean([each[figure] for each in placed])),
+                    "null": float(cases.of_window[own].mean()),
+                    "n": len(own),
+                    "data_set": data,
+                    "formula": ev.FORMULAS[figure],
+                }
+            )
+    correlations = np.array([ev.class_correlation(r) for r in response])
+    shared = np.array([ev.shared_response(r) for r in response])
+    for figure, title, values in (
+        ("class_correlation", "class correlation", correlations),
+        ("shared_response", "response that both classes share", shared),
+    ):
+        found.append(
             {
-                "name": f"share of positive response inside the nodule, {name}",
-                "value": float(np.nanmean(inside)),
-                "null": area,
-                "n": int(np.isfinite(inside).sum()),
+                "name": title,
+                "value": float(np.nanmean(values)),
+                "n": int(np.isfinite(values).sum()),
                 "data_set": data,
-                "formula": ev.FORMULAS["share_inside"],
-            },
-            {
-                "name": f"pointing game, {name}",
-                "value": float(np.mean(known)),
-                "null": area,
-                "n": len(known),
-                "data_set": data,
-                "formula": ev.FORMULAS["pointing"],
-            },
-        ]
-    correlations = np.array([ev.class_correlation(r) for r in maps])
-    return [
-        *found,
-        {
-            "name": "class correlation",
-            "value": float(np.nanmean(correlations)),
-            "n": int(np.isfinite(correlations).sum()),
-            "data_set": data,
-            "formula": ev.FORMULAS["class_correlation"],
-        },
-    ]
+                "formula": ev.FORMULAS[figure],
+            }
+        )
+    return found

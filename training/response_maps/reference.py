@@ -111,6 +111,53 @@ def response_maps(layers: Sequence[Layer], x: Tensor, rule: Rule = "guided", sta
     return torch.stack(maps, 1)
 
 
+def ensemble_forward(
+    members: Sequence[Sequence[Layer]], x: Tensor, *, prior: Tensor | None = None, mirrored: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Prediction of an ensemble: the mean of its members' GAP(z_L), plus the prior.
+
+    Parameters
+    ----------
+    members : sequence of sequences of Layer
+        One network or more, of the same classes.
+    x : Tensor, shape (B, C, H, W)
+    prior : Tensor, shape (N,), optional
+        Log prior odds. z_L holds evidence only, so no map starts from it.
+    mirrored : bool
+        Every output is the mean over x and its left-right mirror image.
+
+    Returns
+    -------
+    logits : Tensor, shape (B, N)
+    features : Tensor, shape (B, M * K)
+        GAP of each member's last hidden layer, one after the other.
+    """
+    if mirrored:
+        looks = [ensemble_forward(members, look, prior=prior) for look in (x, x.flip(3))]
+        logits, features = (torch.stack(column).mean(0) for column in zip(*looks, strict=True))
+        return logits, features
+    traces = [forward(layers, x) for layers in members]
+    logits = torch.stack([trace.output.mean((2, 3)) for trace in traces]).mean(0)
+    return logits if prior is None else logits + prior.to(x), torch.cat([t.inputs[-1].mean((2, 3)) for t in traces], 1)
+
+
+def ensemble_maps(
+    members: Sequence[Sequence[Layer]],
+    x: Tensor,
+    rule: Rule = "guided",
+    start: Start = "contrast",
+    *,
+    mirrored: bool = False,
+) -> Tensor:
+    """Class maps of an ensemble, shape (B, N, H, W): the mean of its members' own R(x|c).
+
+    `mirrored`: the mean of that and of the mirror image's maps, mirrored back.
+    """
+    if mirrored:
+        return (ensemble_maps(members, x, rule, start) + ensemble_maps(members, x.flip(3), rule, start).flip(3)) / 2
+    return torch.stack([response_maps(layers, x, rule, start) for layers in members]).mean(0)
+
+
 def unit_map(layers: Sequence[Layer], x: Tensor, layer: int, unit: int, rule: Rule = "linear") -> Tensor:
     """Attentive response map of unit `unit` of layer `layer` (ch. 3, eq. 3.2), shape (B, H, W)."""
     head = layers[: layer + 1]

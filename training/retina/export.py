@@ -10,7 +10,6 @@ import torch
 from models.bundle import Bundle
 from training.bundles import Model, publish, write_weights
 from training.networks import Sequencer, clear_dr
-from training.response_maps.layers import fold
 from training.response_maps.onnx_graph import build
 from training.response_maps.reference import Rule, Start
 from training.retina import evaluate
@@ -130,7 +129,7 @@ def export(
     `note` says how the training differed from the plan.
     """
     size = int(PREPROCESSING["size_px"])
-    weights = write_weights(NAME, build(fold(network(run_folder).layers), (3, size, size), rule, start))
+    weights = write_weights(NAME, build([network(run_folder).folded()], (3, size, size), rule, start))
     prepared = load(prepared_folder)
     text = description(Model(weights), prepared, plan, rule, start)
     return publish(NAME, text, note, "retina")

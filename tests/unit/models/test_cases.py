@@ -143,7 +143,7 @@ def state(folder, **values):
 @pytest.mark.parametrize(
     ("name", "labels", "length", "sets"),
     [
-        ("sisc_lung", {"benign", "malignant", "indeterminate"}, 128, {"LIDC-IDRI"}),
+        ("sisc_lung", {"benign", "malignant", "indeterminate"}, 8 * 128, {"LIDC-IDRI"}),
         (
             "clear_dr",
             set("01234"),
@@ -159,10 +159,11 @@ def test_the_shipped_cases_belong_to_their_model(name, labels, length, sets):
     assert cases.features.shape == (len(cases), length)
     assert set(cases.data_sets) == sets
     by_split = [{p for p, s in zip(cases.patients, cases.splits, strict=True) if s == split} for split in known.SPLITS]
-    assert all(by_split)
+    assert by_split[0]
+    assert by_split[2]
     assert not (by_split[0] & by_split[1] or by_split[0] & by_split[2] or by_split[1] & by_split[2])
     np.testing.assert_allclose(cases.probabilities.sum(axis=1), 1, atol=2e-3)
-    assert (bundles.ROOT / name / "cases.npz").stat().st_size < 3e6
+    assert (bundles.ROOT / name / "cases.npz").stat().st_size < 5e6
 
 
 def test_a_bundle_without_cases_is_whole(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from PIL import Image
 from models import preprocessing
 from service import uids
 from service.errors import InputError, OutOfContract
+from service.pipeline import lung, nodule
 from service.pipeline.analysis import Pipeline
 from service.pipeline.request import InvalidRequest, parse
-from service.records import Outcome
+from service.records import Outcome, Region, Request
 
 WriteSeries = Callable[..., list[Path]]
 X, Y = -50.0 + 70 * 0.75, -40.0 + 60 * 0.75
@@ -34,13 +36,34 @@ def refused(pipeline: Pipeline, files: list[Path], kind: type[InputError], **req
     return caught.value
 
 
-def expected(path: Path, spacing: float = 0.75) -> float:
-    """The network's answer for one slice, from the file by other means."""
-    ds = pydicom.dcmread(path)
-    window = preprocessing.nodule_window(
-        ds.pixel_array.astype(float) - 1024, (70, 60), (spacing, spacing), size_px=96, scale_mm=0.5
-    )
+def answer(hounsfield: np.ndarray, center: tuple[float, float], spacing: float = 0.75) -> float:
+    """The network's answer for one slice."""
+    window = preprocessing.nodule_window(hounsfield, center, (spacing, spacing), size_px=96, scale_mm=0.5)
     return float(1 / (1 + np.exp(4 - 8 * window.astype(np.float64).mean())))
+
+
+def hounsfield(path: Path) -> np.ndarray:
+    return np.asarray(pydicom.dcmread(path).pixel_array.astype(float) - 1024)
+
+
+def expected(path: Path, spacing: float = 0.75) -> float:
+    """The network's answer for the disk of one slice, from the file by other means."""
+    return answer(hounsfield(path), (70, 60), spacing)
+
+
+def repaint(files: list[Path], where: tuple[slice, slice], value: float) -> None:
+    """Set pixels of every slice, HU."""
+    for file in files:
+        ds = pydicom.dcmread(file)
+        pixels = ds.pixel_array.copy()
+        pixels[where] = value + 1024
+        ds.PixelData = pixels.astype("<i2").tobytes()
+        pydicom.dcmwrite(file, ds)
+
+
+def found(outcome: Outcome, check: str) -> list[tuple[str, Any]]:
+    """Result and value of the checks of a kind."""
+    return [(c["result"], c["value"]) for c in outcome.input["checks"] if c["id"] == check]
 
 
 def test_the_slices_round_the_centre_are_averaged(pipeline: Pipeline, write_series: WriteSeries) -> None:
@@ -197,6 +220,156 @@ def test_a_place_without_anything_to_see_is_not_classified(pipeline: Pipeline, w
     assert (alone.outcome, alone.findings) == ("out_of_scope", ())
 
 
+# -- places at the limits of what can be seen ------------------------------------------------------------------------------
+
+
+def test_a_window_that_reaches_beyond_the_image(pipeline: Pipeline, write_series: WriteSeries) -> None:
+    """Column 8: the window is 64 px wide, 23.5 of them lie outside; there the image's border goes on."""
+    files = write_series()
+    repaint(files, (slice(57, 64), slice(4, 13)), 30)
+    repaint(files, (slice(70, 76), slice(0, 9)), -300)
+    outcome = run(pipeline, files, regions=[{"id": "n", "sop_instance_uid": "1.2.4.5", "center_px": [8, 60]}])
+    (finding,) = outcome.findings
+    hand = [answer(np.pad(hounsfield(files[n]), ((0, 0), (40, 0)), mode="edge"), (48, 60)) for n in range(2, 7)]
+    assert finding.body["probabilities"]["malignant"] == pytest.approx(np.mean(hand), abs=1e-5)
+    assert found(outcome, "window_border") == [("warn", round(23.5 / 64, 4))]
+    assert found(outcome, "nodule_border") == [("pass", 6.38)]
+    assert [r["code"] for r in outcome.quality["reasons"]] == ["window_border"]
+
+
+def test_a_nodule_at_the_border_is_not_classified_and_the_others_are(
+    pipeline: Pipeline, write_series: WriteSeries
+) -> None:
+    edge = {"id": "edge", "sop_instance_uid": "1.2.4.5", "center_px": [5, 60]}
+    corner = {"id": "corner", "sop_instance_uid": "1.2.4.5", "center_px": [139, 119]}
+    good = {"id": "good", "center_mm": [X, Y, 105.0]}
+    both = run(pipeline, write_series(), regions=[edge, good, corner])
+    assert [f.id for f in both.findings] == ["good"] and both.quality["gradable"]
+    assert found(both, "nodule_border") == [("pass", 44.62), ("fail", 4.12), ("fail", 0.38)]
+    assert found(both, "window_border")[2][0] == "fail", "three quarters of the corner's window"
+    assert any("region edge was not classified: region edge: the image ends 4.1 mm" in w for w in both.warnings)
+    alone = run(pipeline, write_series(), regions=[edge])
+    assert (alone.outcome, alone.findings) == ("out_of_scope", ())
+
+
+@pytest.mark.parametrize(("z", "slices"), [(100.0, [1, 2, 3]), (108.75, [6, 7, 8])])
+def test_the_first_and_the_last_slice_are_answered_from_what_there_is(
+    pipeline: Pipeline, write_series: WriteSeries, z: float, slices: list[int]
+) -> None:
+    """2.5 mm to each side are answered from; on one there is half a slice of 1.25 mm only."""
+    files = write_series()
+    outcome = run(pipeline, files, regions=[{"center_mm": [X, Y, z]}])
+    (finding,) = outcome.findings
+    assert [s["sop_instance_uid"] for s in finding.body["slices"]] == [f"1.2.4.{n}" for n in slices]
+    hand = np.mean([expected(files[n - 1]) for n in slices])
+    assert finding.body["probabilities"]["malignant"] == pytest.approx(hand, abs=1e-5)
+    assert found(outcome, "window_depth") == [("warn", 0.62)]
+
+
+def marked(*diameters: float | None, origin: Any = "reference") -> Request:
+    """Marks of these diameters, on the disk."""
+    return Request(
+        regions=tuple(
+            Region(f"n{k}", center_mm=(X, Y, 105.0 - 0.3 * k), origin=origin, diameter_mm=mm)
+            for k, mm in enumerate(diameters, 1)
+        )
+    )
+
+
+def test_nodules_of_other_sizes_are_not_classified(pipeline: Pipeline, write_series: WriteSeries) -> None:
+    files = write_series()
+    with pipeline.prepare(files, marked(2.0, 3.0, None, 30.0, 41.5)) as work:
+        outcome = pipeline.run(work)
+    assert [f.id for f in outcome.findings] == ["n2", "n3", "n4"]
+    assert found(outcome, "nodule_diameter_mm") == [("pass", 3.0), ("pass", 30.0), ("fail", 2.0), ("fail", 41.5)]
+    failed = [c for c in outcome.input["checks"] if c["result"] == "fail"]
+    assert [c["limit"] for c in failed] == [[3.0, 30.0]] * 2
+    assert failed[1]["message"].startswith("region n5: a diameter of 41.5 mm")
+    assert sum("was not classified" in w for w in outcome.warnings) == 2
+    with pipeline.prepare(files, marked(41.5)) as work:
+        assert pipeline.run(work).outcome == "out_of_scope"
+
+
+def test_a_candidate_that_is_too_large_is_not_classified(
+    pipeline: Pipeline, write_series: WriteSeries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = marked(35.0, 8.0, origin="candidate").regions
+    monkeypatch.setattr(lung, "_candidates", lambda case, stack: (large, "two candidates"))
+    outcome = run(pipeline, write_series())
+    assert [f.id for f in outcome.findings] == ["n2"]
+    assert any("n1 was not classified" in w and "35.0 mm" in w for w in outcome.warnings)
+
+
+def test_nodules_in_one_window_name_each_other(pipeline: Pipeline, write_series: WriteSeries) -> None:
+    """b lies 6 mm beside a; c 4 mm above both, further than the slices that they are answered from."""
+    regions = [
+        {"id": "a", "center_mm": [X, Y, 103.75]},
+        {"id": "b", "center_mm": [X + 6, Y, 103.75]},
+        {"id": "c", "center_mm": [X, Y, 107.5]},
+    ]
+    outcome = run(pipeline, write_series(), regions=regions)
+    assert [f.id for f in outcome.findings] == ["a", "b", "c"]
+    assert found(outcome, "window_neighbours") == [
+        ("warn", [{"id": "b", "distance_mm": 6.0}]),
+        ("warn", [{"id": "a", "distance_mm": 6.0}]),
+        ("pass", []),
+    ]
+    told = [w for w in outcome.warnings if "the window also holds" in w]
+    assert [w.split(":")[0] for w in told] == ["region a", "region b"] and "b (6 mm away)" in told[0]
+    assert found(run(pipeline, write_series(), regions=regions[:1]), "window_neighbours") == []
+
+
+@pytest.mark.parametrize("value", [-2000, -3024])
+def test_padding_is_filled_as_if_the_image_ended_there(
+    pipeline: Pipeline, write_series: WriteSeries, value: float
+) -> None:
+    """Column 90 lies 12.5 of 64 px inside the window."""
+    files = write_series()
+    repaint(files, (slice(None), slice(90, None)), value)
+    outcome = run(pipeline, files, regions=[{"center_mm": [X, Y, 105.0]}])
+    hand = [answer(hounsfield(files[n])[:, :90], (70, 60)) for n in range(2, 7)]
+    assert outcome.findings[0].body["probabilities"]["malignant"] == pytest.approx(np.mean(hand), abs=1e-5)
+    assert abs(np.mean([expected(files[n]) for n in range(2, 7)]) - np.mean(hand)) > 0.1, "it would be taken in"
+    ((result, share),) = found(outcome, "window_padding")
+    assert result == "warn" and share == pytest.approx(12.5 / 64, abs=0.01)
+
+
+def test_metal_does_not_squeeze_the_rest(pipeline: Pipeline, write_series: WriteSeries) -> None:
+    """A clip of 3 mm in lung: what the network sees is the lung, and the reader is told."""
+    files, regions = write_series(), [{"center_mm": [X, Y, 105.0]}]
+    before = run(pipeline, files, regions=regions)
+    repaint(files, (slice(58, 62), slice(90, 94)), 8000)
+    after = run(pipeline, files, regions=regions)
+    p = [one.findings[0].body["probabilities"]["malignant"] for one in (before, after)]
+    assert p[0] == pytest.approx(p[1], abs=1e-6)
+    assert abs(np.mean([expected(files[n]) for n in range(2, 7)]) - p[0]) > 0.01, "it would be taken in"
+    assert found(before, "window_metal") == [("pass", 0.0)]
+    assert found(after, "window_metal")[0][0] == "warn"
+    repaint(files, (slice(48, 72), slice(58, 82)), 8000)
+    assert run(pipeline, files, regions=regions).outcome == "out_of_scope", "metal where the nodule should be"
+
+
+def test_a_model_that_names_no_range_takes_every_value(pipeline: Pipeline) -> None:
+    bundle = pipeline.bundles["sisc_lung"]
+    assert nodule.hu_range(bundle) == (-1024, 2500)
+    described = bundle.description["input"]
+    plain = {**described, "preprocessing": described["preprocessing"][1:]}
+    assert nodule.hu_range(replace(bundle, description={**bundle.description, "input": plain})) == (-np.inf, np.inf)
+
+
+def test_grey_levels_of_a_square_of_the_scanner(pipeline: Pipeline, write_series: WriteSeries) -> None:
+    bundle = pipeline.bundles["sisc_lung"]
+    step = {"step": "nodule_window", "parameters": {"size_px": 96, "scale_mm": 0.5, "range_px": 110}}
+    described = {**bundle.description["input"], "preprocessing": [step]}
+    ranged = replace(bundle, description={**bundle.description, "input": described})
+    image = hounsfield(write_series()[4])
+    image[8, 20] = 1000
+    box = nodule.window_box(ranged, (70, 60), (0.75, 0.75))
+    window = nodule.window(ranged, image, box, hounsfield=True)
+    assert window.max() == pytest.approx((60 + 850) / 1850, abs=1e-6), "the disk is 60 HU; 0 and 1 are -850 and 1000"
+    assert nodule.window(bundle, image, box, hounsfield=True).max() == 1
+
+
 @pytest.mark.parametrize(
     "region",
     [
@@ -288,14 +461,33 @@ def test_without_a_spacing_the_training_sets_median_is_taken_and_said(pipeline: 
 
 @pytest.mark.parametrize(
     ("spacing", "result", "outcome"),
-    [(0.7, "pass", None), (0.3, "warn", None), (1.2, "warn", None), (1.6, "fail", "out_of_scope")],
+    [(0.7, "pass", None), (0.45, "warn", None), (1.2, "warn", None), (1.6, "fail", "out_of_scope")],
 )
 def test_the_spacing_of_crops_is_checked(
     pipeline: Pipeline, crops: list[Path], spacing: float, result: str, outcome: str | None
 ) -> None:
     got = run(pipeline, crops, model="sisc_lung", pixel_spacing_mm=spacing)
-    assert [c["result"] for c in got.input["checks"]] == [result]
+    assert found(got, "pixel_spacing_mm") == [(result, spacing)]
     assert (got.outcome == "out_of_scope") is (outcome == "out_of_scope") is (not got.findings)
+
+
+@pytest.mark.parametrize(("spacing", "result"), [(0.47, "pass"), (0.4, "warn"), (0.3, "fail")])
+def test_crops_that_do_not_hold_the_window(
+    pipeline: Pipeline, crops: list[Path], tmp_path: Path, spacing: float, result: str
+) -> None:
+    """48 mm are seen; the crop that holds least of them has 104 x 104 px."""
+    larger = crop(tmp_path / "0.png", np.random.default_rng(0).integers(0, 256, (200, 180)).astype(np.uint8))
+    got = run(pipeline, [larger, *crops], model="sisc_lung", pixel_spacing_mm=spacing)
+    share = 1 - min(1, 104 * spacing / 48) ** 2
+    assert found(got, "window_border") == [(result, pytest.approx(share, abs=1e-4))]
+    assert (not got.findings) is (got.outcome == "out_of_scope") is (result == "fail")
+
+
+def test_crops_keep_their_depth(pipeline: Pipeline, crops: list[Path]) -> None:
+    """Of 8 bits 255 is white, whether it occurs or not; of 16 bits the crop's own extremes are all that is known."""
+    eight, sixteen = (nodule.crop(pipeline.tools.sandbox, one) for one in pipeline.tools.sandbox.inspect(crops))
+    assert (eight.dtype, eight.max()) == (np.uint8, 200)
+    assert (sixteen.dtype, sixteen.max()) == (np.float32, 40000)
 
 
 def test_too_many_crops_are_refused(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -140,17 +140,18 @@ def test_a_nodule_says_what_was_decided_and_by_whom(make_report: Make, written: 
     report = make_report("ct", "negative")
     made(report)
     text = said(written)
+    point = report.bundle.operating_point()
     for words in (
-        "Lung nodule: NEGATIVE (malignant 0.12, positive from 0.46)",
+        f"Lung nodule: NEGATIVE (malignant 0.12, positive from {point.threshold:.2f})",
         "Research use only. Not for primary diagnosis.",
         "Operating point balanced: NEGATIVE",
-        "Score 0.120 (Malignant), positive from 0.463",
-        "Sensitivity 0.80, specificity 0.88 (n = 235)",
+        f"Score 0.120 (Malignant), positive from {point.threshold:.3f}",
+        f"Sensitivity {point.sensitivity:.2f}, specificity {point.specificity:.2f} (n = {point.n})",
         "Slice 3 of 3 of this nodule; strongest response",
         "Centre x 10.0, y 5.0, z 103.0 mm",
         "CT, lung window, 48 x 48 mm",
         "CLEAR map",
-        "sisc_lung, version 0.1.0",
+        f"sisc_lung, version {report.bundle.version}",
         "Input quality: Usable",
     ):
         assert words in text, words

@@ -17,7 +17,6 @@ from models.card import render
 from training import cases as made
 from training import neighbours
 from training.lung import data as lung
-from training.lung.evaluate import probabilities
 from training.retina.data import Photograph
 
 ROW = {
@@ -132,7 +131,9 @@ def test_publishing_binds_cases_to_the_bundle(blobs, tmp_path) -> None:
         **{
             **vars(blobs),
             "weights_sha256": before.sha256,
-            "features": known.unit(np.pad(blobs.features, ((0, 0), (0, 122)))),
+            "features": known.unit(
+                np.pad(blobs.features, ((0, 0), (0, before.feature_length - blobs.features.shape[1])))
+            ),
         }
     )
     bundle = made.publish(folder, cases, "blobs", neighbours.lung_evidence)
@@ -158,31 +159,24 @@ def test_real_nodules_are_cases_as_evaluated(data: Path) -> None:
     assert bundle.cases is not None
     model = made.Model(bundle.weights)
     rows = [row for row in made._rows(data / "lidc_nodules/nodules.csv") if row["match"] == "exact"][::400]
-    stacks, nodules, first = [], [], 0
     with zipfile.ZipFile(data / "lidc_nodules/slices.zip") as archive:
         for row in rows:
             vector, answer = made.features(model, made.nodule_images(archive, row))
             at = bundle.cases.ids.index(f"{row['patient_id']} {row['nodule']}")
             assert known.distances(bundle.cases.features[[at]], vector)[0] < 1e-6
             np.testing.assert_allclose(bundle.cases.probabilities[at], answer, atol=1e-3)
-            stack = lung.windows(
-                lung.read_stack(archive, row["file"], int(row["n_slices"])), float(row["pixel_spacing_mm"])
+            spacing = float(row["pixel_spacing_mm"])
+            inputs = lung.inputs(lung.read_stack(archive, row["file"], int(row["n_slices"])), spacing)
+            nodule = lung.Nodule(
+                patient=row["patient_id"],
+                name=row["nodule"],
+                scores=(1,),
+                attributes=(),
+                diameter_mm=float(row["diameter_mm_mean"]),
+                spacing_mm=spacing,
+                thickness_mm=float(row["slice_thickness_mm"]),
+                first=0,
+                slices=len(inputs),
             )
-            nodules.append(
-                lung.Nodule(
-                    row["patient_id"],
-                    row["nodule"],
-                    float(row["malignancy_mean"]),
-                    int(row["n_annotations"]),
-                    float(row["diameter_mm_mean"]),
-                    float(row["pixel_spacing_mm"]),
-                    float(row["slice_thickness_mm"]),
-                    first,
-                    len(stack),
-                    "test",
-                )
-            )
-            stacks.append(stack)
-            first += len(stack)
-            evaluated = probabilities(model, lung.Prepared(np.concatenate(stacks), nodules), nodules)[-1].mean()
-            assert answer[1] == pytest.approx(evaluated, abs=0.02)
+            evaluated = model.run(inputs[nodule.central, None], "probabilities")[0][:, 1].mean()
+            assert answer[1] == pytest.approx(evaluated, abs=0.01)

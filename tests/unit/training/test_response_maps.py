@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -12,11 +14,13 @@ from torch.nn import functional as F
 from training.networks import Architecture, Conv, Sequencer, clear_dr, sisc
 from training.response_maps.compose import binary, clear, two_sided
 from training.response_maps.layers import Convolution, Pool, Rectifier, UnsupportedLayer, fold
-from training.response_maps.onnx_graph import build
+from training.response_maps.onnx_graph import build, is_mirrored, read_members
 from training.response_maps.reference import (
     RULES,
     STARTS,
     dominant_units,
+    ensemble_forward,
+    ensemble_maps,
     forward,
     ranked_units,
     response_maps,
@@ -121,7 +125,7 @@ def test_odd_sizes_go_back_to_the_input_size():
 
 def test_odd_sizes_are_refused_in_the_graph():
     with pytest.raises(ValueError, match="not divisible by 2"):
-        build(fold(random_network(SMALL).layers), (1, 11, 12))
+        build([fold(random_network(SMALL).layers)], (1, 11, 12))
 
 
 def test_too_small_an_input_is_refused():
@@ -167,7 +171,7 @@ def test_onnx_runtime_against_the_float64_reference(rule, start):
     ):
         network = random_network(architecture)
         layers = fold(network.layers)
-        run = session(build(layers, shape, rule, start))
+        run = session(build([layers], shape, rule, start))
         for batch in (1, 5):
             x = torch.rand(batch, *shape, generator=torch.Generator().manual_seed(batch))
             logits, probabilities, maps, features = run.run(None, {"image": x.numpy()})
@@ -199,7 +203,7 @@ def test_tied_windows_follow_max_unpool2d(value):
     x = torch.full((1, 2, 8, 8), value)
     x[:, 0, :, 4:] = torch.rand(8, 4, generator=torch.Generator().manual_seed(0)).round(decimals=1)
     for rule in RULES:
-        (maps,) = session(build(layers, (2, 8, 8), rule, "class")).run(["response_maps"], {"image": x.numpy()})
+        (maps,) = session(build([layers], (2, 8, 8), rule, "class")).run(["response_maps"], {"image": x.numpy()})
         np.testing.assert_allclose(maps, response_maps(layers, x.double(), rule, "class"), atol=1e-6)
     # The linear map of class 1 is its channel, pooled and unpooled: every window's first pixel where all four are equal.
     linear = response_maps(layers, x.double(), "linear", "class")[0, 1]
@@ -210,7 +214,7 @@ def test_tied_windows_follow_max_unpool2d(value):
 
 def test_without_maps_the_graph_is_the_plain_forward_pass():
     layers = fold(random_network(SMALL).layers)
-    run = session(build(layers, (1, 16, 16)))
+    run = session(build([layers], (1, 16, 16)))
     x = np.random.default_rng(0).random((2, 1, 16, 16), np.float32)
     full = run.run(["logits", "response_maps"], {"image": x})
     plain = run.run(["logits", "response_maps"], {"image": x, "with_maps": np.array(False)})
@@ -221,11 +225,171 @@ def test_without_maps_the_graph_is_the_plain_forward_pass():
 @pytest.mark.parametrize("architecture", [sisc(16), clear_dr()])
 def test_the_graph_uses_common_operators_only(architecture):
     size = 96 if architecture.in_channels == 1 else 128
-    model = build(fold(random_network(architecture).layers), (architecture.in_channels, size, size))
+    model = build([fold(random_network(architecture).layers)], (architecture.in_channels, size, size))
     assert model.opset_import[0].version <= 18
     branches = [a.g for a in model.graph.node[0].attribute]
     used = {node.op_type for branch in branches for node in branch.node}
     assert not used & {"MaxUnpool", "Loop", "Scan", "If"}
+
+
+FIVE = Architecture(3, 5, ((Conv(8, 5, 2),), (Conv(9), Conv(7, 3, 2)), (Conv(6), Conv(6, 1))))
+PRIOR = torch.tensor([0.5, -1.25, 2.0, 0.0, -0.75], dtype=torch.float64)
+OTHER = Architecture(3, 5, ((Conv(4),), (Conv(5), Conv(3, 1))))
+
+
+def ensemble(*architectures: Architecture) -> list[tuple]:
+    return [fold(random_network(architecture, seed).layers) for seed, architecture in enumerate(architectures, 3)]
+
+
+def images(batch: int, channels: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(batch).random((batch, channels, height, width), np.float32)
+
+
+def assert_same_maps(found: np.ndarray, expected: np.ndarray) -> None:
+    """As for one network: a near-tie in a pool of one member may fall to the other side in float32."""
+    assert found.shape == expected.shape
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9999
+    close = np.isclose(found, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+    assert close.reshape(len(found), -1).mean(1).max() > 0.999
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize(
+    ("architectures", "prior"),
+    [([SMALL] * 3, None), ([FIVE, FIVE, OTHER], PRIOR)],
+    ids=["three alike", "two strided and another, with prior"],
+)
+def test_an_ensemble_against_the_float64_reference(architectures, prior, start, mirrored):
+    members = ensemble(*architectures)
+    shape = (architectures[0].in_channels, 32, 48)
+    run = session(build(members, shape, "guided", start, prior=prior, mirrored=mirrored))
+    for batch in (1, 5):
+        x = images(batch, *shape)
+        exact = torch.from_numpy(x).double()
+        logits, probabilities, maps, features = run.run(None, {"image": x})
+        expected, hidden = ensemble_forward(members, exact, prior=prior, mirrored=mirrored)
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(probabilities, expected.softmax(1), atol=1e-5)
+        np.testing.assert_allclose(features, hidden, rtol=1e-4, atol=1e-5)
+        assert_same_maps(maps, ensemble_maps(members, exact, "guided", start, mirrored=mirrored).numpy())
+        plain = run.run(None, {"image": x, "with_maps": np.array(False)})
+        for k, full in ((0, logits), (1, probabilities), (3, features)):
+            np.testing.assert_allclose(plain[k], full, atol=1e-6)
+        assert plain[2].shape == (0, *maps.shape[1:])
+
+
+def test_the_reference_of_an_ensemble_is_the_mean_of_its_members():
+    """Spelt out member by member and look by look."""
+    members = ensemble(FIVE, OTHER)
+    x = torch.from_numpy(images(2, 3, 32, 32)).double()
+    traces = [forward(layers, look) for layers in members for look in (x, x.flip(3))]
+    logits, features = ensemble_forward(members, x, prior=PRIOR, mirrored=True)
+    np.testing.assert_allclose(logits, sum(t.output.mean((2, 3)) for t in traces) / 4 + PRIOR)
+    hidden = [t.inputs[-1].mean((2, 3)) for t in traces]
+    np.testing.assert_allclose(features[:, :6], (hidden[0] + hidden[1]) / 2)
+    np.testing.assert_allclose(features[:, 6:], (hidden[2] + hidden[3]) / 2)
+    maps = [response_maps(layers, x) + response_maps(layers, x.flip(3)).flip(3) for layers in members]
+    np.testing.assert_allclose(ensemble_maps(members, x, mirrored=True), (maps[0] + maps[1]) / 4)
+
+
+def autograd_maps(networks: list[Sequencer], x: torch.Tensor) -> torch.Tensor:
+    """Mean over the networks of each one's vector-Jacobian product of z_L with the cotangent z_c e_c, by autograd."""
+    total = torch.zeros(len(x), networks[0].architecture.classes, *x.shape[2:], dtype=torch.float64)
+    for network in networks:
+        for c in range(total.shape[1]):
+            leaf = x.clone().requires_grad_()
+            z = network.layers(leaf)
+            (product,) = torch.autograd.grad(z[:, c], leaf, z[:, c].detach())
+            total[:, c] += product.sum(1) / len(networks)
+    return total
+
+
+@pytest.mark.parametrize("architecture", [SMALL, FIVE])
+def test_an_ensembles_map_is_the_mean_of_vector_jacobian_products(architecture):
+    networks = [random_network(architecture, seed).double() for seed in (3, 4, 5)]
+    members = [fold(network.layers) for network in networks]
+    shape = (architecture.in_channels, 32, 32)
+    x = images(2, *shape)
+    expected = autograd_maps(networks, torch.from_numpy(x).double()).numpy()
+    found = ensemble_maps(members, torch.from_numpy(x).double(), "gradient", "class")
+    np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())
+    (maps,) = session(build(members, shape, "gradient", "class")).run(["response_maps"], {"image": x})
+    assert_same_maps(maps, expected)
+
+
+def run_all(shape: tuple[int, int, int], **given) -> Callable[[np.ndarray], list[np.ndarray]]:
+    run = session(build(shape=shape, **given))
+    return lambda x: run.run(None, {"image": x})
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_two_identical_members_are_the_one(mirrored):
+    (layers,) = ensemble(FIVE)
+    x = images(3, 3, 32, 32)
+    one = run_all((3, 32, 32), members=[layers], mirrored=mirrored)(x)
+    two = run_all((3, 32, 32), members=[layers, layers], mirrored=mirrored)(x)
+    for k in range(3):
+        np.testing.assert_allclose(two[k], one[k], rtol=1e-5, atol=1e-6 * np.abs(one[k]).max())
+    np.testing.assert_allclose(two[3], np.tile(one[3], 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_prior_shifts_the_logits_and_leaves_the_maps(count):
+    members = ensemble(*[FIVE] * count)
+    x = images(3, 3, 32, 32)
+    without = run_all((3, 32, 32), members=members)(x)
+    with_prior = run_all((3, 32, 32), members=members, prior=PRIOR)(x)
+    np.testing.assert_array_equal(with_prior[0], without[0] + PRIOR.float().numpy())
+    np.testing.assert_allclose(with_prior[1], torch.from_numpy(with_prior[0]).softmax(1), atol=1e-6)
+    for k in (2, 3):
+        np.testing.assert_array_equal(with_prior[k], without[k])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_mirrored_graph_knows_no_left_and_right(count):
+    members = ensemble(*[FIVE] * count)
+    x = images(3, 3, 32, 48)
+    run = run_all((3, 32, 48), members=members, mirrored=True)
+    once = run_all((3, 32, 48), members=members)
+    mirror = np.ascontiguousarray(x[..., ::-1])
+    (here, there), (plain, other) = (run(x), run(mirror)), (once(x), once(mirror))
+    for k in (0, 1, 3):
+        np.testing.assert_allclose(here[k], there[k], atol=1e-5)
+    scale = np.abs(here[2]).max()
+    np.testing.assert_allclose(here[2], there[2][..., ::-1], atol=1e-5 * scale)
+    np.testing.assert_allclose(here[0], (plain[0] + other[0]) / 2, atol=1e-5)
+    np.testing.assert_allclose(here[2], (plain[2] + other[2][..., ::-1]) / 2, atol=1e-5 * scale)
+    np.testing.assert_allclose(here[3], (plain[3] + other[3]) / 2, atol=1e-5)
+    assert np.abs(plain[2] - other[2][..., ::-1]).max() > 0.01 * scale  # the strided network alone does know
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("prior", [None, PRIOR])
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_a_graph_was_built_from_is_read_back(count, prior, mirrored):
+    members = ensemble(*[FIVE, OTHER, FIVE][:count])
+    model = build(members, (3, 32, 32), prior=prior, mirrored=mirrored)
+    read, known = read_members(model)
+    assert is_mirrored(model) == mirrored
+    assert (known is None) == (prior is None)
+    if prior is not None:
+        np.testing.assert_array_equal(known, prior)
+    assert [len(layers) for layers in read] == [len(layers) for layers in members]
+    for layer, expected in ((a, b) for pair in zip(read, members, strict=True) for a, b in zip(*pair, strict=True)):
+        assert type(layer) is type(expected)
+        if isinstance(layer, Convolution):
+            np.testing.assert_array_equal(layer.weight, expected.weight.float().double())
+            np.testing.assert_array_equal(layer.bias, expected.bias.float().double())
+            assert (layer.stride, layer.padding) == (expected.stride, expected.padding)
+
+
+def test_an_ensemble_keeps_each_kernel_once():
+    """Neither the branch without maps nor the way back stores a second copy."""
+    members = ensemble(*[sisc(8)] * 3)
+    kernels = sum(layer.weight.numel() for layers in members for layer in layers if isinstance(layer, Convolution))
+    size = len(build(members, (1, 64, 64)).SerializeToString())
+    assert 4 * kernels < size < 4 * kernels + 200_000
 
 
 def test_unit_maps_and_dominant_units():

@@ -1,0 +1,174 @@
+"""The way back of a network as ONNX nodes: start signals at z_L, and every layer in reverse.
+
+Three things make it cheap:
+
+- transposed convolutions are written as plain convolutions with flipped, swapped kernels, which ONNX Runtime runs fastest;
+- the map is the sum over the input's channels, so the first layer's kernel is summed before, not the maps after;
+- only (image, class) pairs whose start signal is not zero are sent back: with the start ``contrast`` a class that wins nowhere
+  has an exactly zero map, and most classes win nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from training.response_maps.layers import Convolution, Layer, Pool, Rectifier
+from training.response_maps.nodes import Graph
+from training.response_maps.reference import Rule, Start
+
+UP = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+
+
+def _open(g: Graph, activation: str) -> str:
+    """1 where a ReLU's output is positive, else 0; as a steep HardSigmoid, for ONNX Runtime's Sign keeps to one thread."""
+    return g.add("HardSigmoid", activation, alpha=float(np.finfo(np.float32).max), beta=0.0)
+
+
+def _double(g: Graph, x: str) -> str:
+    """Every pixel twice in both directions."""
+    return g.add("Resize", x, "", g.constant([1, 1, 2, 2]), **UP)
+
+
+def _switches(g: Graph, x: str, pooled: str, size: tuple[int, int]) -> str:
+    """Mask of each window's FIRST maximum in row-major order, float 0/1, shape of x.
+
+    Windows whose maximum recurs are settled by rank: maxima carry 4, 3, 2, 1 by place, and the largest rank wins.
+    """
+    peak = g.add("Cast", g.add("Equal", x, _double(g, pooled)), to=TensorProto.FLOAT)
+    ranks = np.tile(np.array([[4, 3], [2, 1]], np.float32), (size[0] // 2, size[1] // 2))
+    ranked = g.add("Mul", peak, g.constant(ranks[None, None]))
+    best = g.add("MaxPool", ranked, kernel_shape=[2, 2], strides=[2, 2])
+    return g.add("Cast", g.add("Equal", ranked, _double(g, best)), to=TensorProto.FLOAT)
+
+
+def _back(g: Graph, r: str, layer: Convolution) -> str:
+    """Transposed convolution with a forward layer's kernel."""
+    weight, kernel = layer.weight.numpy(), layer.weight.shape[2]
+    if layer.stride == 1:
+        return g.convolve([r, g.kernel(weight, back=True)], kernel, padding=kernel - 1 - layer.padding)
+    return _transposed(g, r, g.kernel(weight), layer)
+
+
+def _transposed(g: Graph, r: str, weight: str, layer: Convolution) -> str:
+    stride, padding, kernel = layer.stride, layer.padding, layer.weight.shape[2]
+    return g.add(
+        "ConvTranspose",
+        r,
+        weight,
+        kernel_shape=[kernel] * 2,
+        strides=[stride] * 2,
+        pads=[padding] * 4,
+        output_padding=[(2 * padding - kernel) % stride] * 2,
+    )
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Names of what the forward nodes made: every layer's input with its (height, width), the pools' outputs, z_L."""
+
+    entries: list[str]
+    sizes: list[tuple[int, int]]
+    pooled: dict[int, str]
+    z: str
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Signals:
+    """The signals on their way back: which (image, class) pairs they belong to, and how an image's mask meets them."""
+
+    g: Graph
+    classes: int
+    image: str | None
+    """Index of each signal's image, where only some pairs are sent back; None: all pairs, image by image."""
+
+    def masked(self, r: str, mask: str) -> str:
+        """Multiply signals (M, C, H, W) with the masks of their images (B, C, H, W)."""
+        g = self.g
+        if self.image is not None:
+            return g.add("Mul", r, g.add("Gather", mask, self.image, axis=0))
+        apart = g.add("Reshape", mask, g.integers(0, 1, -1))
+        shape = g.add("Shape", r)
+        product = g.add(
+            "Mul",
+            g.add("Reshape", r, g.add("Concat", g.integers(-1, self.classes), g.add("Shape", apart, start=2), axis=0)),
+            apart,
+        )
+        return g.add("Reshape", product, shape)
+
+
+def _start(g: Graph, z: str, size: tuple[int, int], classes: int, start: Start) -> tuple[str, str | None, str]:
+    """Start signals at z_L: (M, N, h, w), the image of each (None: all pairs), and their places among the B * N maps."""
+    identity = np.eye(classes, dtype=np.float32)
+    if start == "class":
+        own, against = z, None
+    else:
+        values, places = g.many("TopK", z, g.integers(2), outputs=2, axis=1)
+        first, second = g.many("Split", values, outputs=2, axis=1)
+        winner, rival = g.many("Split", places, outputs=2, axis=1)
+        rows = g.constant(np.arange(classes).reshape(1, -1, 1, 1), np.int64)
+        wins = g.add("Cast", g.add("Equal", winner, rows), to=TensorProto.FLOAT)
+        against = g.add("Cast", g.add("Equal", rival, rows), to=TensorProto.FLOAT)
+        own = g.add("Mul", g.add("Sub", first, second), wins)
+    if classes == 2 or start == "class":  # hardly a map is zero: sorting out costs more than it saves
+        signal = g.add("Reshape", own, g.integers(-1, classes, 1, *size))
+        direction = g.constant(identity[None, :, :, None, None])
+        if against is not None:
+            direction = g.add("Sub", direction, g.add("Unsqueeze", against, g.integers(1)))
+        return g.add("Reshape", g.add("Mul", signal, direction), g.integers(-1, classes, *size)), None, ""
+    largest = g.add("ReduceMax", g.add("Abs", own), axes=[2, 3], keepdims=0)
+    pairs = g.add("NonZero", g.add("Greater", largest, g.constant(0)))
+    image, klass = (g.add("Gather", pairs, g.constant(k, np.int64), axis=0) for k in (0, 1))
+    flat = g.add("Add", g.add("Mul", image, g.constant(classes, np.int64)), klass)
+    signal = g.add("Gather", g.add("Reshape", own, g.integers(-1, 1, *size)), flat, axis=0)
+    direction = g.add("Reshape", g.add("Gather", g.constant(identity), klass, axis=0), g.integers(-1, classes, 1, 1))
+    assert against is not None
+    direction = g.add("Sub", direction, g.add("Gather", against, image, axis=0))
+    return g.add("Mul", signal, direction), image, flat
+
+
+def way_back(
+    g: Graph, layers: Sequence[Layer], trace: Trace, shape: tuple[int, int, int], rule: Rule, start: Start, parts: int
+) -> str:
+    """Add one network's response maps: start signals, the pairs that are not zero, and the layers in reverse.
+
+    Returns
+    -------
+    str
+        R(x|c) / `parts`, shape (B, N, H, W): the sum over `parts` such outputs is their mean.
+    """
+    classes = int(layers[-1].weight.shape[0])  # type: ignore[union-attr]
+    r, image, flat = _start(g, trace.z, trace.size, classes, start)
+    signals = Signals(g, classes, image)
+    keeps_positive, keeps_open = rule in ("deconvnet", "guided"), rule in ("gradient", "guided")
+    for number in reversed(range(len(layers))):
+        layer = layers[number]
+        if isinstance(layer, Convolution):
+            if number:
+                r = _back(g, r, layer)
+            else:
+                r = _transposed(g, r, g.constant(layer.weight.numpy().sum(1, keepdims=True) / parts), layer)
+        elif isinstance(layer, Pool):
+            # A ReLU before the pool closes at the pooled size, a quarter of the work: it commutes with unpooling.
+            if isinstance(layers[number - 1], Rectifier):
+                r = g.add("Relu", r) if keeps_positive else r
+                r = signals.masked(r, _open(g, trace.pooled[number])) if keeps_open else r
+            switches = _switches(g, trace.entries[number], trace.pooled[number], trace.sizes[number])
+            r = signals.masked(_double(g, r), switches)
+        elif not isinstance(layers[number + 1], Pool):
+            r = g.add("Relu", r) if keeps_positive else r
+            # Asking the ReLU's output, not its input, lets ONNX Runtime keep convolution and ReLU in one.
+            r = signals.masked(r, _open(g, trace.entries[number + 1])) if keeps_open else r
+    _, height, width = shape
+    if image is None:
+        return g.add("Reshape", r, g.integers(-1, classes, height, width))
+    count = g.add("Mul", g.add("Shape", trace.entries[0], start=0, end=1), g.integers(classes))
+    empty = g.add("Concat", count, g.integers(height * width), axis=0)
+    blank = g.add("ConstantOfShape", empty, value=helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]))
+    index = g.add("Unsqueeze", flat, g.integers(1))
+    filled = g.add("ScatterND", blank, index, g.add("Reshape", r, g.integers(-1, height * width)))
+    return g.add("Reshape", filled, g.integers(-1, classes, height, width))
