@@ -202,7 +202,7 @@ def _return_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mmap_threshold, arena_max = -3, -8  # malloc.h
-        mallopt(mmap_threshold, 4 << 20)
+        mallopt(mmap_threshold, 1 << 20)
         mallopt(arena_max, 2)
 
 

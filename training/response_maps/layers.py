@@ -19,6 +19,17 @@ class Convolution:
     padding: int = 0
 
 
+class Residual(nn.Module):
+    """x + body(x)."""
+
+    def __init__(self, *body: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*body)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
 @dataclass(frozen=True)
 class Rectifier:
     """ReLU."""
