@@ -17,6 +17,7 @@ from service.http import (
     deliveries,
     dicomweb,
     docs,
+    eyes,
     findings,
     images,
     models,
@@ -69,7 +70,7 @@ def create_app(settings: Settings, service: Service | None = None) -> Flask:
     for module in (
         analyses, assessments, deliveries, findings, images, models, similar, status, openapi, docs, viewer,
         dicomweb, workitems, conformance,
-        worklist,
+        worklist, eyes,
     ):  # fmt: skip
         app.register_blueprint(module.blueprint)
     return app

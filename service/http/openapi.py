@@ -430,6 +430,26 @@ def _list_of_studies() -> dict[str, Any]:
     }
 
 
+def _eyes() -> dict[str, Any]:
+    return {
+        "/api/v1/studies/{study}/eyes": {
+            "get": _operation(
+                "getEyes",
+                "Both eyes of a patient: the worst grade of each, what is missing, what contradicts, and what a screening scheme "
+                "advises. Research use only.",
+                {
+                    "200": _answer("The summary, as analyses and verdicts are now.", "Eyes"),
+                    "304": _answer("Nothing has changed since the answer with the ETag in If-None-Match."),
+                },
+                [
+                    _parameter("study", "path", "Study Instance UID."),
+                    _parameter("If-None-Match", "header", "ETag of the answer that is known."),
+                ],
+            )
+        }
+    }
+
+
 def _deliveries() -> dict[str, Any]:
     root = "/api/v1/deliveries"
     again = {"202": _answer("How many wait to be sent now.", "Waiting")}
@@ -730,6 +750,7 @@ def document() -> dict[str, Any]:
         "paths": {
             **_analyses(),
             **_list_of_studies(),
+            **_eyes(),
             **_assessments(),
             **_findings(),
             **_similar(),

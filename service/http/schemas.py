@@ -157,7 +157,15 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             series=_UID,
             modality=_TEXT,
             instances=_list(_SLICE),
-            laterality=_TEXT,
+            laterality={**_TEXT, "description": "R or L; empty where it is not known."},
+            laterality_source={
+                **_or_null(_one_of("request", "header", "file_name", "disc")),
+                "description": "What said so; null where it is not known. disc: the position of the optic disc.",
+            },
+            laterality_confidence={
+                **_or_null(_NUMBER),
+                "description": "Probability, 0 to 1, where the optic disc said so.",
+            },
             checks=_list(_object(id=_TEXT, result=_one_of("pass", "warn", "fail"), value={}, limit={}, message=_TEXT)),
         ),
         quality=_or_null(
@@ -288,6 +296,102 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         supersedes=_or_null(_TEXT),
         superseded_by=_or_null(_TEXT),
         files={"type": "integer", "description": "Images it was made from."},
+    ),
+    "Eyes": _object(
+        "study eyes worse_eye missing contradictions decision scheme caveats disclaimer",
+        study=_UID,
+        eyes=_list(
+            _object(
+                "laterality worst referable grades photographs",
+                laterality={
+                    **_or_null(_one_of("R", "L")),
+                    "description": "null: not known which; only where there are any.",
+                },
+                worst={**_or_null(_TEXT), "description": "Analysis with the highest grade; null where none counts."},
+                referable={**_or_null(_object(mtmDR=_FLAG, vtDR=_FLAG)), "description": "Of any of its photographs."},
+                grades={**_list({"type": "integer"}), "description": "Those that count, ascending."},
+                photographs=_list(_ref("EyePhotograph"), description="Newest first."),
+            ),
+            description="Right, left, and those of which it is not known.",
+        ),
+        worse_eye={**_or_null(_one_of("R", "L", "equal")), "description": "null while an eye has no grade."},
+        missing=_list(
+            _object(
+                "eye code message advice analyses",
+                eye=_or_null(_one_of("R", "L")),
+                code=_one_of("no_photograph", "not_gradable", "rejected", "laterality_unknown", "unfinished", "failed"),
+                message=_TEXT,
+                advice={**_TEXT, "description": "What to do about it."},
+                analyses=_list(_TEXT),
+            )
+        ),
+        contradictions=_list(
+            _object(
+                "eye code message analyses",
+                eye=_or_null(_one_of("R", "L")),
+                code=_one_of("grades_apart", "grade_and_decision", "laterality"),
+                message=_TEXT,
+                analyses=_list(_TEXT),
+            )
+        ),
+        decision=_object(
+            "action text within_months because",
+            action=_one_of("refer", "retake", "rescreen", "undecided"),
+            text=_TEXT,
+            within_months=_or_null({"type": "integer"}),
+            because=_list(_TEXT),
+        ),
+        scheme=_object("name citation doi", name=_TEXT, citation=_TEXT, doi=_TEXT),
+        caveats=_list(_TEXT),
+        disclaimer=_TEXT,
+    ),
+    "EyePhotograph": _object(
+        "analysis href sop_instance_uid created outcome quality answer model_grade verdict",
+        analysis=_TEXT,
+        href=_TEXT,
+        sop_instance_uid=_SLICE,
+        created={"type": "string", "format": "date-time"},
+        outcome=_TEXT,
+        laterality_source={**_or_null(_TEXT), "description": "request, header, file_name or disc; null where unknown."},
+        laterality_confidence=_or_null(_NUMBER),
+        quality=_object(
+            "gradable score reasons",
+            gradable=_FLAG,
+            score=_NUMBER,
+            reasons=_list(_object(code=_TEXT, message=_TEXT, retake=_TEXT)),
+        ),
+        answer={
+            **_or_null(
+                _object(
+                    "grade label probability referable by",
+                    grade={"type": "integer"},
+                    label=_TEXT,
+                    probability={
+                        **_or_null(_NUMBER),
+                        "description": "The model's; null where a reader gave the grade.",
+                    },
+                    referable=_object(mtmDR=_FLAG, vtDR=_FLAG),
+                    by=_one_of("model", "reader"),
+                )
+            ),
+            "description": "The grade that counts: a reader's before the model's; null where not gradable or rejected.",
+        },
+        model_grade={
+            **_or_null({"type": "integer"}),
+            "description": "What the model answered, whatever a reader said.",
+        },
+        verdict={
+            **_or_null(
+                _object(
+                    "verdict value reader created",
+                    verdict=_one_of(*VERDICTS),
+                    value=_or_null(_TEXT),
+                    reader=_or_null(_TEXT),
+                    created=_TEXT,
+                )
+            ),
+            "description": "The one that counts.",
+        },
     ),
     "Finding": _FINDING,
     "AnalysisList": _object(

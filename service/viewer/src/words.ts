@@ -64,6 +64,24 @@ function nameGroup(text: string): string {
 export const SEXES: Record<string, string> = { M: "male", F: "female", O: "other" };
 export const EYES: Record<string, string> = { R: "Right eye", L: "Left eye" };
 
+/** How it is known which eye a photograph shows. */
+export const SIDE_FROM: Record<string, string> = {
+  request: "as stated when it was sent",
+  header: "from the DICOM header",
+  file_name: "from the file name",
+  disc: "from the disc's position",
+};
+
+/** Why a photograph cannot be graded, in a word or two. */
+export const QUALITY: Record<string, string> = {
+  not_a_fundus: "no photograph of the retina",
+  out_of_focus: "out of focus",
+  too_dark: "too dark",
+  too_bright: "overexposed",
+  field_cut_off: "field cut off",
+  artefact: "artefact",
+};
+
 export function percent(value: number, digits = 0): string {
   return `${(100 * value).toFixed(digits)} %`;
 }

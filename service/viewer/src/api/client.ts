@@ -5,6 +5,7 @@ import type {
   Analysis,
   AssessmentRow,
   CriticalRegion,
+  EyesSummary,
   Faithfulness,
   ModelClass,
   ModelEvidence,
@@ -129,6 +130,10 @@ export async function analysesOf(study: string, signal?: AbortSignal): Promise<A
   const current = page.analyses.filter((one) => !one.superseded_by);
   return Promise.all(current.map((one) => analysis(one.id, signal)));
 }
+
+/** Both eyes of the patient of a study, as analyses and verdicts are now. */
+export const eyesOf = (study: string, signal?: AbortSignal): Promise<EyesSummary> =>
+  json(`/api/v1/studies/${encodeURIComponent(study)}/eyes`, { signal });
 
 /** Send files as one analysis; answers at once with what was accepted. `progress` hears the share that was sent, 0..1. */
 export function upload(files: readonly File[], request: Request, progress: (share: number) => void): Promise<Analysis> {

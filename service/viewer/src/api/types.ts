@@ -202,6 +202,53 @@ export interface Worklist {
   counts: Record<Status, number>;
 }
 
+export type Side = "R" | "L";
+
+/** A photograph in the summary of both eyes; `answer` is the grade that counts, a reader's before the model's. */
+export interface EyePhotograph {
+  analysis: string;
+  created: string;
+  outcome: Outcome;
+  laterality_source: string | null;
+  laterality_confidence: number | null;
+  quality: Pick<Quality, "gradable" | "score" | "reasons">;
+  answer: {
+    grade: number;
+    label: string;
+    probability: number | null;
+    referable: Record<string, boolean>;
+    by: "model" | "reader";
+  } | null;
+  model_grade: number | null;
+  verdict: { verdict: Verdict; value: string | null; reader: string | null; created: string } | null;
+}
+
+/** Both eyes of a patient: `GET /api/v1/studies/{study}/eyes`. */
+export interface EyesSummary {
+  study: string;
+  /** Right, left, and those of which it is not known. */
+  eyes: {
+    laterality: Side | null;
+    /** Analysis with the highest grade. */
+    worst: string | null;
+    referable: Record<string, boolean> | null;
+    grades: number[];
+    photographs: EyePhotograph[];
+  }[];
+  worse_eye: Side | "equal" | null;
+  missing: { eye: Side | null; code: string; message: string; advice: string; analyses: string[] }[];
+  contradictions: { eye: Side | null; code: string; message: string; analyses: string[] }[];
+  decision: {
+    action: "refer" | "retake" | "rescreen" | "undecided";
+    text: string;
+    within_months: number | null;
+    because: string[];
+  };
+  scheme: { name: string; citation: string; doi: string };
+  caveats: string[];
+  disclaimer: string;
+}
+
 export interface ModelClass {
   name: string;
   label: string;

@@ -8,6 +8,7 @@ import { Segments, Spinner, Toggle } from "../parts/controls";
 import { go } from "../route";
 import { useShortcuts } from "../shortcuts";
 import "../styles/fundus.css";
+import { BothEyes } from "./BothEyes";
 import { Compare } from "./Compare";
 import { Eye } from "./Eye";
 import { Grades } from "./Grades";
@@ -68,6 +69,7 @@ export function FundusStage() {
       data-active={active.key}
     >
       <div class="tools">
+        {now?.study && <BothEyes study={now.study} analyses={now.analyses} shown={shown?.id ?? ""} />}
         <div class="toolbar" role="group" aria-label="View">
           <Segments
             label="View"

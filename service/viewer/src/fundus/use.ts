@@ -2,9 +2,9 @@
 
 import type { RefObject } from "preact";
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
-import { problemOf, region } from "../api/client";
+import { eyesOf, problemOf, region } from "../api/client";
 import { type Attributes, seriesMetadata } from "../api/dicomweb";
-import type { Analysis, CriticalRegion, Finding, Problem } from "../api/types";
+import type { Analysis, CriticalRegion, EyesSummary, Finding, Problem } from "../api/types";
 import { current, series } from "../case/state";
 import { hasMaps } from "../maps/useMaps";
 import type { Size } from "./geometry";
@@ -73,6 +73,26 @@ export function useRegion(analysis: Analysis | null, finding: Finding | null) {
     return () => ending.abort();
   }, [key]);
   return { region: found.of === key ? found.region : null, settled: !key || found.of === key };
+}
+
+/** The summary of both eyes, anew whenever an analysis ends or is judged; neither where no photograph was analysed. */
+export function useEyes(study: string, analyses: readonly Analysis[]) {
+  const state = analyses.map((one) => [one.id, one.status, one.superseded_by, one.assessments?.at(-1)?.id]).join();
+  const [found, setFound] = useState<{ of: string; summary?: EyesSummary; problem?: Problem }>({ of: "" });
+  useEffect(() => {
+    const ending = new AbortController();
+    eyesOf(study, ending.signal).then(
+      (summary) => setFound({ of: study, summary }),
+      (error) => {
+        if (ending.signal.aborted) return;
+        const problem = problemOf(error);
+        setFound(problem.status === 404 ? { of: study } : { of: study, problem });
+      },
+    );
+    return () => ending.abort();
+  }, [study, state]);
+  const now = found.of === study ? found : { of: study };
+  return { summary: now.summary ?? null, problem: now.problem ?? null };
 }
 
 export interface PaneSize extends Size {
