@@ -67,10 +67,35 @@ models: $(TRAINING) ## evaluate what was learnt and write both bundles into mode
 	$(RUN) -m training.retina export
 
 .PHONY: lung-results
-lung-results: $(TRAINING) ## write the lung model's protocol, comparison of explanations and grey-level shift (half an hour)
+lung-results: $(TEST) ## write the lung model's protocol, comparison of explanations and grey-level shift (half an hour)
 	$(RUN) -m training.lung report $(ARGS)
 	$(RUN) -m training.lung compare
 	$(RUN) -m training.lung shift
+
+.PHONY: retina-results
+retina-results: $(TEST) ## write the retina model's study of networks, comparison of explanations, gallery, gate and laterality (an hour)
+	$(RUN) -m training.retina study
+	$(RUN) -m training.retina compare
+	$(RUN) -m training.retina gallery
+	$(RUN) -m training.retina.quality
+	$(RUN) -m training.retina.laterality
+
+.PHONY: digits
+digits: $(TEST) ## the experiment with digits: train, evaluate, write docs/experiments/digits.md
+	$(RUN) -m training.digits train $(ARGS)
+	$(RUN) -m training.digits evaluate
+	$(RUN) -m training.digits report
+
+.PHONY: anatomy
+anatomy: $(TEST) ## the experiment with x-ray anatomy: the same
+	$(RUN) -m training.anatomy prepare
+	$(RUN) -m training.anatomy train $(ARGS)
+	$(RUN) -m training.anatomy evaluate
+	$(RUN) -m training.anatomy report
+
+.PHONY: crystals
+crystals: $(TEST) ## the experiment with crystal structures: the same, and table 3.2 (an hour)
+	@for step in prepare train robustness transitions landmarks speed report; do $(RUN) -m training.crystals $$step || exit 1; done
 
 .PHONY: cases
 cases: $(TRAINING) ## compute the known cases of both bundles from ../shared (minutes; after every `make models`)

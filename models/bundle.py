@@ -87,6 +87,11 @@ class Bundle:
             [[int(entry["color"][i : i + 2], 16) for i in (1, 3, 5)] for entry in self.description["classes"]], np.uint8
         )
 
+    def answer(self, probabilities: np.ndarray) -> int:
+        """Index of the class that the model answers, of probabilities of shape (N,): `quantile_class`, or the most probable."""
+        quantile = self.description.get("answer_quantile")
+        return int(probabilities.argmax() if quantile is None else quantile_class(probabilities, quantile))
+
     @property
     def feature_length(self) -> int:
         """Length of the output ``features``."""
@@ -128,6 +133,26 @@ class Bundle:
             if point.name == name or (name is None and point.default):
                 return point
         raise KeyError(name)
+
+
+def quantile_class(probabilities: np.ndarray, quantile: float) -> np.ndarray:
+    """The first of ordered classes up to which the probabilities reach a quantile.
+
+    No other class costs less on average where a class too low costs quantile / (1 - quantile) times as much as one too high
+    (Koenker & Bassett 1978); with 0.5 it is the median.
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (..., N)
+    quantile : float
+        Above 0, below 1.
+
+    Returns
+    -------
+    ndarray of int, shape (...)
+    """
+    reached = probabilities.cumsum(-1) >= quantile * probabilities.sum(-1, keepdims=True)
+    return np.asarray(reached.argmax(-1))
 
 
 def digest(path: Path) -> str:

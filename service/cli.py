@@ -231,11 +231,12 @@ def _greeting(settings: Settings, port: int, dicom_port: int, engine: Any) -> st
 
 def _analyze(asked: argparse.Namespace) -> int:
     import tempfile
+    from dataclasses import replace
 
     from models.bundle import BundleError
     from service.errors import InputError
     from service.inference.engine import EngineError
-    from service.pipeline import body
+    from service.pipeline import body, laterality
     from service.pipeline.analysis import Pipeline
     from service.pipeline.assembly import open_objects, open_tools
     from service.pipeline.request import parse
@@ -263,7 +264,7 @@ def _analyze(asked: argparse.Namespace) -> int:
             bar.refresh()
 
         try:
-            request = parse(_request(asked))
+            request = replace(parse(_request(asked)), named_eye=laterality.named(file.name for file in files))
             bar.set_description_str("loading models")
             tools = open_tools(settings, Path(spool))
             try:

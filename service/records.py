@@ -112,6 +112,8 @@ class Request:
     """Kinds of DICOM objects; None: those of the settings."""
     operating_point: str | None = None
     pixel_spacing_mm: float | None = None
+    named_eye: str | None = None
+    """Not the sender's to set: R or L where the names of the files tell the eye; nothing else of them is kept."""
 
 
 @dataclass(frozen=True)

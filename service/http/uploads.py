@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from flask import request as http
 from models.bundle import digest
 from service.errors import TooLarge, UnknownMedia
 from service.http.context import SpoolFile, decode_json
+from service.pipeline import laterality
 from service.pipeline.request import InvalidRequest, invalid, parse, to_json
 from service.records import Request
 
@@ -32,7 +33,7 @@ class Upload:
     request: Request
 
     def fingerprint(self) -> str:
-        """Hash of content and request, whatever the names and the order of the files."""
+        """Hash of content and request, whatever the order of the files, and their names but for the eye that these tell."""
         parts = [*sorted(digest(file) for file in self.files), json.dumps(to_json(self.request), sort_keys=True)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -67,7 +68,8 @@ def _parsed() -> Upload:
         raise invalid(wrong[0][:64], "there is no such part; known are files and request")
     if "files" in http.form:
         raise invalid("files", 'must be file parts: give each a filename, e.g. curl -F "files=@image.dcm"')
-    files = tuple(_path(part) for part in http.files.getlist("files"))
+    parts = http.files.getlist("files")
+    files = tuple(_path(part) for part in parts)
     if not files:
         raise InvalidRequest(
             "no file was sent: send at least one part named files", [{"where": "files", "message": "missing"}]
@@ -75,7 +77,8 @@ def _parsed() -> Upload:
     texts: list[Any] = [*http.form.getlist("request"), *(_read(part) for part in http.files.getlist("request"))]
     if len(texts) > 1:
         raise invalid("request", "was sent more than once")
-    return Upload(files, parse(decode_json(texts[0], "the part request")) if texts else Request())
+    asked = parse(decode_json(texts[0], "the part request")) if texts else Request()
+    return Upload(files, replace(asked, named_eye=laterality.named(part.filename or "" for part in parts)))
 
 
 def _path(part: Any) -> Path:

@@ -1,8 +1,9 @@
 """Is this a photograph of the retina, and is it good enough to be graded? Simple measures, each with a limit and advice.
 
-The limits were set on photographs of two camera families (IDRiD, EyePACS in natural colour) so that almost none of them is
-refused; the tests measure that. They are a first gate against wrong, blurred, dark, bright and cut photographs, not a
-clinical gradability score.
+The limits were set on one half of the patients of two camera families (IDRiD, EyePACS in natural colour) and measured on the
+other, on photographs made worse in a known way and on pictures of other things: ``python -m training.retina.quality``, whose
+figures are in ``docs/results/retina_quality.md``. A first gate against wrong, blurred, dark, bright, cut and spoilt
+photographs, not a clinical gradability score.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ SIZE_PX = 256
 """Side of the square, cut round the field, on which everything is measured: figures don't depend on the camera's pixels."""
 LEAST_ROUND, LEAST_DIAMETER, LEAST_DIAMETER_PX = 0.5, 0.5, 160
 """Share of the outline on a circle; diameter of the field in shorter sides of the photograph, and in pixels."""
-LEAST_COLOURED, LEAST_WARM, MOST_VIVID, LEAST_DEPTH = 0.02, 0.1, 0.25, 1.6
-"""Share of what is lit whose channels differ by a tenth; the others limit `Measures`."""
-LEAST_SHARPNESS, LEAST_BRIGHTNESS = 0.42, 48.0
-MOST_DARK, MOST_WASHED, MOST_CLIPPED, MOST_CUT_OFF = 0.25, 0.15, 0.5, 0.2
+LEAST_COLOURED, LEAST_WARM, MOST_VIVID, LEAST_DEPTH, MOST_GRAINY = 0.02, 0.1, 0.25, 1.6, 2.0
+"""Share of what is lit whose channels differ by a tenth; the others limit `Measures`, the last one `sharpness`: only grain."""
+MOST_RED_CONTRAST = 5.5
+LEAST_SHARPNESS, LEAST_DETAIL, LEAST_BRIGHTNESS = 0.41, 0.7, 56.0
+MOST_DARK, MOST_WASHED, MOST_CLIPPED, MOST_CUT_OFF, MOST_SHADOW, MOST_VEIL = 0.05, 0.087, 0.44, 0.17, 0.13, 0.078
+LEAST_READABLE = 0.1
+"""Share of the field that is neither black nor clipped, from which on its colours tell what it is."""
+SHADOW, GLOW, VEILED = 0.4, 1.3, 0.7
+"""Of the upper quartile of the light, of its median, and of the median of the local contrast: see `Measures`."""
 _LIT = 8
 """Brightness above which a pixel counts for `LEAST_COLOURED`."""
 _BLACK = 60.0
@@ -34,6 +40,7 @@ _MESSAGES = {
     "too_dark": "the photograph is too dark",
     "too_bright": "the photograph is overexposed",
     "field_cut_off": "too much of the round field is cut off",
+    "artefact": "shadows or stray light hide a part of the retina",
 }
 _RETAKE = {
     "not_a_fundus": "Send the camera's own colour photograph, with the dark border round its field.",
@@ -41,6 +48,7 @@ _RETAKE = {
     "too_dark": "Raise the flash or widen the pupil, and take the photograph again.",
     "too_bright": "Lower the flash, check the distance to the eye, and take the photograph again.",
     "field_cut_off": "Centre the eye, and send the photograph without cropping it.",
+    "artefact": "Open the lids wide, clean the lens, centre the pupil at the right distance, and take the photograph again.",
 }
 
 
@@ -50,29 +58,46 @@ class Measures:
 
     Attributes
     ----------
+    readable : float
+        Share that is neither black nor clipped in any channel: what `warm`, `vivid` and `depth` look at.
     warm : float
-        Share with red a tenth above blue and not below green, of the pixels that are neither black nor white.
+        Share of these pixels with red a tenth above blue and not below green.
     vivid : float
-        Share with blue or green 1.6 times the red, of the same pixels: a retina has none.
+        Share of these pixels with blue or green 1.6 times the red: a retina has none.
     depth : float
         Spread of colours among pixels of equal brightness, in percent of the brightness. A grey image, or one drawn from
         grey values with a colour table, has none: there is one number a pixel in it.
+    red_contrast : float
+        Standard deviation of red details of 0.5 to 2 % of the field's diameter, in percent of the red round them. Red light
+        shines through the vessels, so a retina is smooth in it; other pictures, and tables of many colours, are not.
     sharpness : float
         Standard deviation of details below 1 % of the field's diameter by that of details of 1 to 3 %, green channel.
+    detail : float
+        Median of the local standard deviation of green details of 0.5 to 2 %, in percent of the green round them: vessels.
     brightness : float
         Median of the brightest channel, 0..255.
     dark, washed, clipped : float
         Share whose brightest channel is below 30; whose red is above 250 and green above 200; whose red is above 250.
+    shadow : float
+        Share with less than 0.4 of the upper quartile of the light: shadow of an iris, a lid, lashes.
+    veil : float
+        Share with more than 1.3 times the median of the light and less than 0.7 of the median of the local contrast: stray
+        light, where a retina that is bright by itself shows its vessels.
     """
 
+    readable: float
     warm: float
     vivid: float
     depth: float
+    red_contrast: float
     sharpness: float
+    detail: float
     brightness: float
     dark: float
     washed: float
     clipped: float
+    shadow: float
+    veil: float
 
 
 def assess(photograph: np.ndarray) -> Quality:
@@ -87,7 +112,7 @@ def assess(photograph: np.ndarray) -> Quality:
     -------
     Quality
         `gradable` exactly when no reason is given; `score` 0..1, at least 0.5 when gradable: the worst measure by its limit.
-        Codes: not_a_fundus (alone), out_of_focus, too_dark, too_bright, field_cut_off.
+        Codes: not_a_fundus (alone), too_dark, too_bright, field_cut_off, out_of_focus, artefact.
     """
     step = max(1, min(photograph.shape[:2]) // 256)
     overview = photograph[::step, ::step].reshape(-1, 3).astype(np.int16)
@@ -104,16 +129,9 @@ def assess(photograph: np.ndarray) -> Quality:
         return _refused("not_a_fundus", "no round field on a dark border was found")
     found = measure(photograph, field)
     overexposed = min(_at_most(found.washed, MOST_WASHED), _at_most(found.clipped, MOST_CLIPPED))
-    # Where most is white, or a channel is clipped, the colours no longer tell what it is: then it is overexposed.
-    pale = found.warm < LEAST_WARM and found.washed <= 0.5
-    flat = found.depth < LEAST_DEPTH and overexposed >= 0.5
-    if pale or flat or found.vivid > MOST_VIVID:
+    if not _is_retina(found, overexposed < 0.5):
         return _refused("not_a_fundus", "its colours are not those of a retina")
     judged = {
-        "out_of_focus": (
-            _at_least(found.sharpness, LEAST_SHARPNESS),
-            f"sharpness {found.sharpness:.2f}, at least {LEAST_SHARPNESS}",
-        ),
         "too_dark": (
             min(_at_least(found.brightness, LEAST_BRIGHTNESS), _at_most(found.dark, MOST_DARK)),
             f"brightness {found.brightness:.0f} of 255, at least {LEAST_BRIGHTNESS:.0f}; {_percent(found.dark, MOST_DARK)} black",
@@ -124,32 +142,71 @@ def assess(photograph: np.ndarray) -> Quality:
         ),
         "field_cut_off": (_at_most(field.cut_off, MOST_CUT_OFF), f"{_percent(field.cut_off, MOST_CUT_OFF)} missing"),
     }
+    if found.washed <= 0.5:  # on white there is nothing to focus on, and no shadow
+        limits = f"at least {LEAST_SHARPNESS}; contrast of the vessels {found.detail:.1f} %, at least {LEAST_DETAIL}"
+        judged["out_of_focus"] = (
+            min(_at_least(found.sharpness, LEAST_SHARPNESS), _at_least(found.detail, LEAST_DETAIL)),
+            f"sharpness {found.sharpness:.2f}, {limits}",
+        )
+        if judged["too_dark"][0] >= 0.5:  # else the shadow is all of it
+            judged["artefact"] = (
+                min(_at_most(found.shadow, MOST_SHADOW), _at_most(found.veil, MOST_VEIL)),
+                f"{_percent(found.shadow, MOST_SHADOW)} in shadow, {_percent(found.veil, MOST_VEIL)} behind stray light",
+            )
     reasons = tuple(_reason(code, text) for code, (score, text) in judged.items() if score < 0.5)
     return Quality(not reasons, round(min(shape, *(score for score, _ in judged.values())), 3), reasons)
+
+
+def _is_retina(found: Measures, overexposed: bool) -> bool:
+    """Whether colours and contrasts may be those of a retina. Where hardly a pixel is readable, they cannot tell."""
+    if found.red_contrast > MOST_RED_CONTRAST:
+        return False
+    if found.readable < LEAST_READABLE:
+        return True
+    flat = found.depth < LEAST_DEPTH and not overexposed
+    if flat or found.sharpness > MOST_GRAINY:
+        return False
+    return found.warm >= LEAST_WARM and found.vivid <= MOST_VIVID
 
 
 def measure(photograph: np.ndarray, field: circle.Circle) -> Measures:
     """Measure inside 90 % of the field's radius."""
     square, inside = _square(photograph, field)
-    pixels = square[inside] if inside.any() else np.zeros((1, 3), np.float32)
+    if not inside.any():
+        inside = np.ones_like(inside)
+    pixels = square[inside]
     brightest = pixels.max(axis=1)
-    dark, washed = brightest < 30, (pixels[:, 0] > 250) & (pixels[:, 1] > 200)
-    coloured = pixels[~dark & ~washed]
-    if len(coloured) < 0.01 * len(pixels):
-        coloured = pixels
-    red, green, blue = coloured.T
+    dark = brightest < 30
+    readable = pixels[~dark & (brightest <= 250)]
+    red, green, blue = (readable if len(readable) else np.zeros((1, 3), np.float32)).T
     smooth, smoother = (_gauss(square[:, :, 1], inside, sigma) for sigma in (2.0, 8.0))
     fine, coarse = (square[:, :, 1] - smooth)[inside], (smooth - smoother)[inside]
+    contrast = _contrast(square[:, :, 1], inside)
+    local = np.sqrt(_gauss(contrast**2, inside, 8.0))
+    light = _gauss(square.max(axis=2), inside, 8.0)
+    lit, detail = light[inside], float(np.median(local[inside]))
+    veiled = (lit > GLOW * np.median(lit)) & (local[inside] < VEILED * detail)
     return Measures(
+        readable=len(readable) / len(pixels),
         warm=float(((red > 1.1 * blue) & (red >= green)).mean()),
         vivid=float((np.maximum(green, blue) > 1.6 * red).mean()),
-        depth=_depth(coloured),
-        sharpness=float(fine.std() / max(float(coarse.std()), 0.1)) if inside.any() else 0.0,
+        depth=_depth(np.stack([red, green, blue], axis=1)),
+        red_contrast=float(_contrast(square[:, :, 0], inside)[inside].std()),
+        sharpness=float(fine.std() / max(float(coarse.std()), 0.1)),
+        detail=detail,
         brightness=float(np.median(brightest)),
         dark=float(dark.mean()),
-        washed=float(washed.mean()),
+        washed=float(((pixels[:, 0] > 250) & (pixels[:, 1] > 200)).mean()),
         clipped=float((pixels[:, 0] > 250).mean()),
+        shadow=float((lit < SHADOW * np.quantile(lit, 0.75)).mean()),
+        veil=float(veiled.mean()),
     )
+
+
+def _contrast(channel: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Details of 0.5 to 2 % of the diameter (difference of Gaussians of 1 and 4 px), percent of what is round them."""
+    fine, coarse, level = (_gauss(channel, inside, sigma) for sigma in (1.0, 4.0, 8.0))
+    return np.asarray(100 * (fine - coarse) / np.maximum(level, 5.0))
 
 
 def _depth(pixels: np.ndarray) -> float:

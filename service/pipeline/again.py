@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service.errors import Conflict, NotFound, OutOfContract
@@ -141,9 +141,10 @@ def _of_analysis(store: Store, pipeline: Pipeline, asked: Asked) -> Ready:
     images = store.instances(before.id)
     _check_there(images)
     door = "http" if before.door == "http" else "again"
+    asked_before = stored(before.request)
     if asked.request is not None:
-        return Ready(pipeline.work(images, asked.request), door)
-    work = pipeline.work(images, stored(before.request))
+        return Ready(pipeline.work(images, replace(asked.request, named_eye=asked_before.named_eye)), door)
+    work = pipeline.work(images, asked_before)
     told = tuple(dict.fromkeys((*before.warnings, *work.warnings)))
     return Ready(Work(work.model, work.instances, work.request, told), door, before.id)
 

@@ -37,8 +37,14 @@ def model(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def input_part(instances: Sequence[Instance], laterality: str = "", checks: Sequence[Check] = ()) -> dict[str, Any]:
-    """What was looked at, in stack order, and how it passed the input checks."""
+def input_part(
+    instances: Sequence[Instance],
+    laterality: str = "",
+    checks: Sequence[Check] = (),
+    source: str | None = None,
+    confidence: float | None = None,
+) -> dict[str, Any]:
+    """What was looked at, in stack order, and how it passed the input checks; `source` and `confidence` of the laterality."""
     first = instances[0]
     return {
         "study": first.study_uid,
@@ -46,6 +52,8 @@ def input_part(instances: Sequence[Instance], laterality: str = "", checks: Sequ
         "modality": first.modality,
         "instances": [instance.key for instance in instances],
         "laterality": laterality,
+        "laterality_source": source,
+        "laterality_confidence": confidence,
         "checks": [asdict(check) for check in checks],
     }
 

@@ -37,7 +37,7 @@ def parse(body: Any) -> Request:
     InvalidRequest
         Naming the key, for unknown keys, wrong types and values outside what is allowed.
     """
-    keys = _mapping(body, "request", {entry.name for entry in fields(Request)})
+    keys = _mapping(body, "request", {entry.name for entry in fields(Request)} - {"named_eye"})
     values: dict[str, Any] = {}
     for name in ("model", "operating_point"):
         if keys.get(name) is not None:

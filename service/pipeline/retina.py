@@ -11,17 +11,16 @@ from models import preprocessing
 from models.cases import mean_feature
 from service import uids
 from service.errors import OutOfContract
-from service.intake import fundus_quality
-from service.pipeline import body
+from service.intake import disc, fundus_quality
+from service.pipeline import body, laterality
 from service.pipeline.request import invalid
 from service.pipeline.work import Case
-from service.records import Check, Finding, Instance, Outcome, Request, ResponseMap
+from service.records import Finding, Instance, Outcome, Request, ResponseMap
 
 BACKGROUND_PX = 1024
 REFERRALS = ("mtmDR", "vtDR")
 """More than mild, and vision-threatening diabetic retinopathy: operating points of these names decide them."""
 NOT_A_FUNDUS = "not_a_fundus"
-LATERALITIES = ("R", "L")
 
 
 def prepare(instances: Sequence[Instance], request: Request) -> tuple[list[Instance], list[str]]:
@@ -66,14 +65,15 @@ def run(case: Case) -> Outcome:
     is none.
     """
     instance, bundle = case.work.instances[0], case.bundle
-    laterality, checks = _laterality(case.work.request, instance)
     with case.watch("decode"):
         photograph = case.tools.sandbox.photograph(instance)
     with case.watch("quality"):
         verdict = fundus_quality.assess(photograph)
         field = preprocessing.fundus_field(photograph)
         quality = body.quality(verdict)
-    described = body.input_part([instance], laterality, checks)
+        found = disc.find(photograph, field) if verdict.gradable and field is not None else None
+    eye = laterality.decide(case.work.request, instance, found)
+    described = body.input_part([instance], eye.side, eye.checks, eye.source, eye.confidence)
     if not verdict.gradable or field is None:
         other = verdict.gradable or any(reason["code"] == NOT_A_FUNDUS for reason in verdict.reasons)
         return _outcome(case, "out_of_scope" if other else "ungradable", described, quality)
@@ -105,7 +105,7 @@ def run(case: Case) -> Outcome:
             )
             evidence = body.evidence(maps, "eye", kinds)
     features = mean_feature(answer["features"])
-    grade = int(values.argmax())
+    grade = bundle.answer(values)
     points = {point.name: point for point in bundle.operating_points}
     finding = {
         "id": "eye",
@@ -124,16 +124,6 @@ def run(case: Case) -> Outcome:
         "evidence": evidence,
     }
     return _outcome(case, "graded", described, quality, (Finding("eye", finding, maps, features=features),))
-
-
-def _laterality(request: Request, instance: Instance) -> tuple[str, tuple[Check, ...]]:
-    """The sender's word goes before the header's; a contradiction is said."""
-    if request.laterality and instance.laterality and request.laterality != instance.laterality:
-        message = (
-            f"the request says {request.laterality}, the image's header {instance.laterality}; the request was followed"
-        )
-        return request.laterality, (Check("laterality", "warn", message, request.laterality, instance.laterality),)
-    return request.laterality or (instance.laterality if instance.laterality in LATERALITIES else ""), ()
 
 
 def _outcome(

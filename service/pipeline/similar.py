@@ -94,7 +94,7 @@ def answer(bundle: Bundle, maps: Path, k: int, patients: Collection[str]) -> dic
 def _case(bundle: Bundle, cases: known.KnownCases, neighbour: known.Neighbour) -> dict[str, Any]:
     row = neighbour.index
     label, probabilities = cases.labels[row], cases.probabilities[row].astype(float)
-    said = bundle.classes[int(probabilities.argmax())]
+    said = bundle.classes[bundle.answer(probabilities)]
     return {
         "id": cases.ids[row],
         "data_set": cases.data_sets[row],

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from training.bundles import today
+from training.comparison import cell, code, rounded, table
 from training.explanations import Members, Network, methods
 from training.lung.comparison import CONTEST, DEFAULT, Settings, compare, probability
 from training.lung.contours import CLASSES, SIZE, Cases, read
@@ -44,25 +45,6 @@ COLUMNS = {
 WITH_INTERVAL = ("share_inside", "pointing", "iou", "deletion", "insertion")
 
 
-def _rows(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first line is its head."""
-    head, *body = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([head, f"|{'---|' * len(lines[0])}", *body])
-
-
-def _cell(entry: dict[str, Any] | None, *, interval: bool = False, first: bool = False) -> str:
-    if entry is None or entry["value"] is None:
-        return ""
-    digits = 1 if abs(entry["value"]) >= 2 else 2 if abs(entry["value"]) >= 1 else 3
-    text = f"{entry['value']:.{digits}f}"
-    text = f"**{text}**" if first else text
-    return f"{text} [{entry['interval'][0]:.2f}, {entry['interval'][1]:.2f}]" if interval else text
-
-
-def _name(name: str) -> str:
-    return f"`{name}`".replace("|", "\\|")
-
-
 def of_class(result: dict[str, Any], group: str, columns: Sequence[str]) -> str:
     """Table of a class (``malignant``) or of its moved windows (``malignant, moved``)."""
     klass, _, away = group.partition(", ")
@@ -70,15 +52,15 @@ def of_class(result: dict[str, Any], group: str, columns: Sequence[str]) -> str:
     lines = [["method", *(COLUMNS[column] for column in columns)]]
     for name, method in result["methods"].items():
         cells = [
-            _cell(
+            cell(
                 method[group].get(column),
                 interval=column in WITH_INTERVAL,
                 first=first.get(column, {}).get(klass, {}).get("first") == name,
             )
             for column in columns
         ]
-        lines.append([_name(name) if method["kind"] != "control" else f"control: {name}", *cells])
-    return _rows(lines)
+        lines.append([code(name) if method["kind"] != "control" else f"control: {name}", *cells])
+    return table(lines)
 
 
 def of_both(result: dict[str, Any]) -> str:
@@ -89,8 +71,8 @@ def of_both(result: dict[str, Any]) -> str:
     lines = [["method", *(names.get(key, key.replace("_", " ")) for key in keys)]]
     for name, figures in explained.items():
         best = {key: result["first"].get(key, {}).get("both", {}).get("first") == name for key in keys}
-        lines.append([_name(name), *(_cell(figures[key], first=best[key]) for key in keys)])
-    return _rows(lines)
+        lines.append([code(name), *(cell(figures[key], first=best[key]) for key in keys)])
+    return table(lines)
 
 
 def winners(result: dict[str, Any]) -> str:
@@ -105,16 +87,16 @@ def winners(result: dict[str, Any]) -> str:
                 differences = (
                     entry.get(f"{pair}") for pair in ("ours_minus_peer", "default_minus_peer", "first_minus_centre")
                 )
-                names = (_name(entry[who]) for who in ("first", "ours", "peer"))
+                names = (code(entry[who]) for who in ("first", "ours", "peer"))
                 lines.append(
                     [
                         f"{figure.replace('_', ' ')} ({better})",
                         group + moved,
                         *names,
-                        *(_cell(difference, interval=difference is not None) for difference in differences),
+                        *(cell(difference, interval=difference is not None) for difference in differences),
                     ]
                 )
-    return _rows(lines)
+    return table(lines)
 
 
 def page(result: dict[str, Any], caption: str) -> str:
@@ -143,7 +125,7 @@ def page(result: dict[str, Any], caption: str) -> str:
         f"{settings['curves']}; noise +-{settings['noise']:g} of the grey range, {settings['draws']} draws; patches of "
         f"{settings['curve_patch_px']} px; shares of patches {', '.join(f'{share:g}' for share in settings['curve_shares'])}."
     )
-    window, filled, empty = (_cell(baseline[key], interval=True) for key in ("window", "nodule_filled", "baseline"))
+    window, filled, empty = (cell(baseline[key], interval=True) for key in ("window", "nodule_filled", "baseline"))
     vanishing = (
         "Deletion, insertion, occlusion and Integrated Gradients use one baseline, the window's median grey: it needs no "
         f"contour, and most of a window is lung. Mean p(malignant) of the malignant nodules: {window} as they are; {filled} "
@@ -162,13 +144,13 @@ def page(result: dict[str, Any], caption: str) -> str:
             of_class(result, f"{klass}, moved", ["share_inside", "pointing", "iou"]),
         )
     ]
-    how = [["method", "how"], *([_name(name), of["text"]] for name, of in result["methods"].items())]
+    how = [["method", "how"], *([code(name), of["text"]] for name, of in result["methods"].items())]
     formulas = [["figure", "formula"], *([key, text.replace("|", "\\|")] for key, text in result["formulas"].items())]
     parts = ["# Explanations of the lung network against the radiologists' contours", about]
     parts += ["## Who is first", winners(result), paired, *classes, "## Both classes", of_both(result), checked]
     parts += ["## Does the nodule vanish in the baseline?", vanishing]
     parts += ["## Picture", f"![Maps of a few nodules](lung_evidence.png)\n\n{caption}"]
-    parts += ["## Methods", _rows(how), "## Formulas", _rows(formulas)]
+    parts += ["## Methods", table(how), "## Formulas", table(formulas)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -221,11 +203,6 @@ def draw(path: Path, network: Network, cases: Cases, settings: Settings) -> str:
         "50 % consensus of the readers. Colour: positive part of the map of the class that the network answered, scaled by its "
         f"own maximum. Windows of 48 mm. Pixels: {PIXELS}, {names}."
     )
-
-
-def rounded(value: Any) -> Any:
-    """JSON values with floats to four significant digits."""
-    return json.loads(json.dumps(value), parse_float=lambda text: float(f"{float(text):.4g}"))
 
 
 def write(

@@ -27,7 +27,7 @@ class Graph:
         self.constants: dict[str, np.ndarray] = {}
         self.shared = shared
         self.kernels: dict[str, np.ndarray] = {}
-        """Shape (in, out, k, k)."""
+        """Shape (in / groups, out, k, k)."""
         self.made = 0
 
     @staticmethod
@@ -45,16 +45,40 @@ class Graph:
     def integers(self, *values: int) -> str:
         return self.constant(values, np.int64)
 
-    def kernel(self, weight: np.ndarray, *, back: bool = False) -> str:
-        """A convolution's kernel, shape (out, in, k, k); `back`: flipped and swapped, for the way back through it.
+    def kernel(self, weight: np.ndarray) -> str:
+        """A convolution's kernel, shape (out, in / groups, k, k).
 
         A shared kernel reaches a branch through a node that ONNX Runtime computes once, when it opens the graph.
         """
-        swapped = weight.swapaxes(0, 1)
+        return self.add("Transpose", self._stored(weight), perm=[1, 0, 2, 3]) if self.shared else self.constant(weight)
+
+    def _stored(self, weight: np.ndarray) -> str:
+        return self._kept(self.kernels, "k", np.array(weight.swapaxes(0, 1), np.float32, order="C"))
+
+    def kernel_back(self, weight: np.ndarray, groups: int, rows: range, columns: range) -> str:
+        """The kernel for the way back through a convolution, shape (in, out / groups, k', k').
+
+        `rows`, `columns`: the taps of `weight` that it has, in the order in which it has them (a way back needs them
+        backwards).
+        """
+        out, inputs, size, _ = weight.shape
+        apart, joined = (inputs, groups, out // groups, size, size), (inputs * groups, out // groups, size, size)
         if not self.shared:
-            return self.constant(swapped[:, :, ::-1, ::-1] if back else weight)
-        name = self._kept(self.kernels, "k", np.array(swapped, np.float32, order="C"))
-        return self.flipped(name, 2, 3) if back else self.add("Transpose", name, perm=[1, 0, 2, 3])
+            swapped = weight.swapaxes(0, 1).reshape(apart).swapaxes(0, 1).reshape(joined)
+            return self.constant(swapped[:, :, list(rows)][:, :, :, list(columns)])
+        name = self._stored(weight)
+        if groups > 1:
+            name = self.add("Transpose", self.add("Reshape", name, self.integers(*apart)), perm=[1, 0, 2, 3, 4])
+            name = self.add("Reshape", name, self.integers(*joined))
+        ends = [taps.stop if taps.stop >= 0 else END for taps in (rows, columns)]
+        return self.add(
+            "Slice",
+            name,
+            self.integers(rows.start, columns.start),
+            self.integers(*ends),
+            self.integers(2, 3),
+            self.integers(rows.step, columns.step),
+        )
 
     def flipped(self, x: str, *axes: int) -> str:
         """Reverse the order of the elements of x along `axes`."""
@@ -76,6 +100,8 @@ class Graph:
         self.nodes.append(helper.make_node(operator, list(inputs), names, **attributes))
         return names
 
-    def convolve(self, inputs: Sequence[str], size: int, *, stride: int = 1, padding: int) -> str:
-        """Convolve x with a square kernel; `inputs` are x, the kernel and, optional, the bias."""
-        return self.add("Conv", *inputs, strides=[stride] * 2, pads=[padding] * 4, kernel_shape=[size] * 2)
+    def convolve(
+        self, *inputs: str, kernel: Sequence[int], pads: Sequence[int], stride: int = 1, groups: int = 1
+    ) -> str:
+        """Convolve x; `inputs` are x, the kernel and, optional, the bias; `pads` at the top, left, bottom and right."""
+        return self.add("Conv", *inputs, strides=[stride] * 2, pads=pads, kernel_shape=kernel, group=groups)

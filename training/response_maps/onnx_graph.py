@@ -26,12 +26,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from training.response_maps.layers import Convolution, Layer, Pool, Rectifier
+from training.response_maps.layers import Convolution, Layer, Pool, Rectifier, Sum
 from training.response_maps.nodes import Graph
 from training.response_maps.reference import Rule, Start
 from training.response_maps.way_back import Trace, way_back
 
 OPSET = 17
+LAYERS = ("Conv", "Relu", "MaxPool", "Add")
+"""Operators that end a layer."""
 
 Back = Callable[[Graph, Sequence[Layer], Trace], str]
 """Adds one network's response maps to a graph."""
@@ -73,7 +75,8 @@ def build(
     Raises
     ------
     ValueError
-        When a pooling or strided layer would meet an odd size: choose H and W divisible by the network's total stride.
+        When a pooling or strided layer would meet an odd size: choose H and W divisible by the network's total stride. When a
+        convolution would do more to the size than divide it by its stride.
     """
     channels, height, width = shape
     g = Graph(shared=len(members) > 1)
@@ -178,6 +181,7 @@ def _forward(g: Graph, layers: Sequence[Layer], x: str, size: tuple[int, int]) -
     entries: list[str] = []
     sizes: list[tuple[int, int]] = []
     pooled: dict[int, str] = {}
+    bodies: dict[int, Trace] = {}
     for number, layer in enumerate(layers):
         entries.append(x)
         sizes.append(size)
@@ -188,13 +192,19 @@ def _forward(g: Graph, layers: Sequence[Layer], x: str, size: tuple[int, int]) -
             )
         size = (size[0] // step, size[1] // step)
         if isinstance(layer, Convolution):
+            if not 0 <= 2 * layer.padding - layer.weight.shape[2] + step < step:
+                raise ValueError(f"layer {number}: a kernel of {layer.weight.shape[2]} px needs another padding")
             inputs = [x, g.kernel(layer.weight.numpy()), g.constant(layer.bias.numpy())]
-            x = g.convolve(inputs, layer.weight.shape[2], stride=layer.stride, padding=layer.padding)
+            kernel, pads = layer.weight.shape[2:], [layer.padding] * 4
+            x = g.convolve(*inputs, kernel=kernel, pads=pads, stride=layer.stride, groups=layer.groups)
         elif isinstance(layer, Rectifier):
             x = g.add("Relu", x)
+        elif isinstance(layer, Sum):
+            bodies[number] = _forward(g, layer.layers, x, size)
+            x = g.add("Add", x, bodies[number].z)
         else:
             x = pooled[number] = g.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
-    return Trace(entries, sizes, pooled, x, size)
+    return Trace(entries, sizes, pooled, bodies, x, size)
 
 
 def _prediction(model: onnx.ModelProto) -> onnx.GraphProto:
@@ -222,21 +232,29 @@ def read_members(model: onnx.ModelProto) -> tuple[tuple[tuple[Layer, ...], ...],
     constants = {entry.name: torch.from_numpy(numpy_helper.to_array(entry).copy()) for entry in initializers}
     members: list[list[Layer]] = []
     prior, images = None, {"image"}
+    before: dict[str, int] = {}
+    """How many layers of its member come before an output of the graph's nodes."""
     for node in branch.node:
         if node.op_type == "Transpose":
             constants[node.output[0]] = constants[node.input[0]].transpose(0, 1)
         elif node.op_type == "Concat" and node.input[0] == "image":
             images.add(node.output[0])
+        elif node.op_type == "Add" and node.input[1] in constants:
+            prior = constants[node.input[1]][0].double()
+        elif node.op_type == "Add" and node.input[0] in before:
+            start = before[node.input[0]]
+            members[-1][start:] = [Sum(tuple(members[-1][start:]))]
         elif node.op_type == "Conv":
             if node.input[0] in images:
                 members.append([])
             attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
             weight, bias = (constants[name].double() for name in node.input[1:3])
-            members[-1].append(Convolution(weight, bias, attributes["strides"][0], attributes["pads"][0]))
+            stride, padding = attributes["strides"][0], attributes["pads"][0]
+            members[-1].append(Convolution(weight, bias, stride, padding, attributes.get("group", 1)))
         elif node.op_type == "Relu":
             members[-1].append(Rectifier())
         elif node.op_type == "MaxPool":
             members[-1].append(Pool())
-        elif node.op_type == "Add" and node.input[1] in constants:
-            prior = constants[node.input[1]][0].double()
+        if node.op_type in LAYERS and members:
+            before[node.output[0]] = len(members[-1])
     return tuple(map(tuple, members)), prior

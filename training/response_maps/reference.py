@@ -7,6 +7,8 @@ goes back through transposed convolutions ``G`` (folded kernels, no bias) and un
 ``rule``, at every ReLU with input a: ``linear`` R (the equation as printed), ``deconvnet`` R [R > 0] (eq. 2.12),
 ``gradient`` R [a > 0] (eq. 2.11), ``guided`` R [R > 0] [a > 0] (eq. 2.13).
 
+Given switches and gates, every layer is linear. So the way back of a residual sum x + f(x) is R + f's way back of R.
+
 ``start``: ``class`` s = z_c e_c (the thesis), ``contrast`` s = relu(z_c - z_k) (e_c - e_k), k the strongest other class at each
 position: only where class c wins, and only what speaks for it against its strongest rival.
 """
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.response_maps.layers import Convolution, Layer, Pool, Rectifier
+from training.response_maps.layers import Convolution, Layer, Pool, Sum
 
 Rule = Literal["linear", "deconvnet", "guided", "gradient"]
 Start = Literal["class", "contrast"]
@@ -31,29 +33,33 @@ STARTS: tuple[Start, ...] = get_args(Start)
 
 @dataclass(frozen=True)
 class Trace:
-    """What the forward pass leaves behind: the input of every layer, the output of the last, and the pools' switches."""
+    """What the forward pass leaves behind: every layer's input, the last one's output, the pools' switches, the sums' bodies."""
 
     inputs: tuple[Tensor, ...]
     output: Tensor
     switches: dict[int, Tensor]
+    bodies: dict[int, Trace]
 
 
 def forward(layers: Sequence[Layer], x: Tensor) -> Trace:
     """Run the layers on x, shape (B, C, H, W)."""
-    inputs, switches = [], {}
+    inputs, switches, bodies = [], {}, {}
     for number, layer in enumerate(layers):
         inputs.append(x)
         if isinstance(layer, Convolution):
-            x = F.conv2d(x, layer.weight.to(x), layer.bias.to(x), layer.stride, layer.padding)
-        elif isinstance(layer, Rectifier):
-            x = F.relu(x)
-        else:
+            x = F.conv2d(x, layer.weight.to(x), layer.bias.to(x), layer.stride, layer.padding, 1, layer.groups)
+        elif isinstance(layer, Sum):
+            bodies[number] = forward(layer.layers, x)
+            x = x + bodies[number].output
+        elif isinstance(layer, Pool):
             if min(x.shape[2:]) < 2:
                 raise ValueError(
                     f"layer {number}: {x.shape[3]} x {x.shape[2]} px cannot be pooled; the input is too small"
                 )
             x, switches[number] = F.max_pool2d(x, 2, return_indices=True)
-    return Trace(tuple(inputs), x, switches)
+        else:
+            x = F.relu(x)
+    return Trace(tuple(inputs), x, switches, bodies)
 
 
 def start_signal(z: Tensor, c: int, start: Start) -> Tensor:
@@ -89,7 +95,10 @@ def send_back(layers: Sequence[Layer], trace: Trace, signal: Tensor, rule: Rule)
                 stride=layer.stride,
                 padding=layer.padding,
                 output_padding=(spare[0], spare[1]),
+                groups=layer.groups,
             )
+        elif isinstance(layer, Sum):
+            signal = signal + send_back(layer.layers, trace.bodies[number], signal, rule)
         elif isinstance(layer, Pool):
             signal = F.max_unpool2d(signal, trace.switches[number], [2, 2], output_size=entry.shape[2:])
         else:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models import bundle as bundles
@@ -79,3 +81,19 @@ def test_decisions_follow_the_threshold():
     assert point.score({"0": 0.2, "1": 0.25, "2": 0.25, "3": 0.2, "4": 0.1}) == pytest.approx(0.55)
     assert point.decide({"0": 0.2, "1": 0.3, "2": 0.5, "3": 0, "4": 0})
     assert not point.decide({"0": 0.3, "1": 0.3, "2": 0.4, "3": 0, "4": 0})
+
+
+@pytest.mark.parametrize("quantile", [0.3, 0.5, 0.6])
+def test_the_quantile_grade_costs_least_on_average(quantile) -> None:
+    """Checked against all grades, with a grade too low costing quantile / (1 - quantile) times as much as one too high."""
+    p = np.random.default_rng(0).dirichlet(np.ones(5) / 2, 200)
+    short = np.subtract.outer(range(5), range(5))
+    expected = p @ np.where(short > 0, quantile * short, (quantile - 1) * short)
+    chosen = bundles.quantile_class(p, quantile)
+    np.testing.assert_allclose(expected[np.arange(200), chosen], expected.min(1))
+    assert (chosen != p.argmax(1)).any()
+
+
+@pytest.mark.parametrize(("rule", "index"), [({"answer_quantile": 0.6}, 1), ({}, 0)])
+def test_which_class_is_answered(rule, index) -> None:
+    assert bundles.Bundle(Path(), rule).answer(np.array([0.5, 0.3, 0.2])) == index

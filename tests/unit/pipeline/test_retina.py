@@ -14,6 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from models import preprocessing
 from service.errors import InputError, OutOfContract
+from service.phantoms import write_fundus
 from service.pipeline.analysis import Pipeline
 from service.pipeline.request import InvalidRequest, parse
 from service.records import Outcome
@@ -160,3 +161,35 @@ def test_several_frames_and_no_pixels_are_refused(pipeline: Pipeline, dicom: Pat
     ds.NumberOfFrames = 1
     pydicom.dcmwrite(dicom, ds)
     assert "no pixel data" in refused(pipeline, [dicom], OutOfContract).detail
+
+
+def test_the_optic_disc_tells_the_eye_where_nobody_does(
+    pipeline: Pipeline, tmp_path: Path, photo: Path, dicom: Path
+) -> None:
+    """This phantom of a right eye tells up from down; its mirror image is a left eye."""
+    path = tmp_path / "phantom.jpg"
+    write_fundus(path, seed=2)
+    by_disc = run(pipeline, [path]).input
+    assert (by_disc["laterality"], by_disc["laterality_source"]) == ("R", "disc")
+    assert 0.95 <= by_disc["laterality_confidence"] <= 1
+    assert [(c["id"], c["result"]) for c in by_disc["checks"]] == [("laterality_stated", "warn")]
+    with Image.open(path) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored.png")
+    mirrored = run(pipeline, [tmp_path / "mirrored.png"], laterality="R").input
+    assert (mirrored["laterality"], mirrored["laterality_source"], mirrored["laterality_confidence"]) == (
+        "R",
+        "request",
+        None,
+    )
+    (check,) = mirrored["checks"]
+    assert (check["id"], check["result"], check["value"], check["limit"]) == ("laterality", "warn", "R", "L")
+    assert run(pipeline, [tmp_path / "mirrored.png"]).input["laterality"] == "L"
+
+
+def test_what_cannot_be_graded_gets_no_eye(pipeline: Pipeline, tmp_path: Path, fundus: Image.Image) -> None:
+    fundus.filter(ImageFilter.GaussianBlur(20)).save(tmp_path / "blurred.png")
+    Image.new("RGB", (400, 300), (120, 160, 90)).save(tmp_path / "other.png")
+    for name, outcome in (("blurred.png", "ungradable"), ("other.png", "out_of_scope")):
+        found = run(pipeline, [tmp_path / name])
+        assert (found.outcome, found.input["laterality"], found.input["laterality_source"]) == (outcome, "", None)
+        assert found.input["checks"] == []

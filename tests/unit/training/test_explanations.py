@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from training import explanations as ex
-from training.response_maps.layers import Convolution, Pool, Rectifier
+from training.response_maps.layers import Convolution, Pool, Rectifier, Sum
 from training.response_maps.reference import forward, response_maps
 
 
@@ -70,6 +70,23 @@ def random_layers(seed: int, classes: int = 2, bias: float = 0.1) -> tuple:
     return random(4, 1, 3), Rectifier(), Pool(), random(5, 4, 3), Rectifier(), random(classes, 5, 1)
 
 
+def residual_layers(seed: int, classes: int = 2, bias: float = 0.1) -> tuple:
+    """A strided depthwise convolution and a residual sum with a depthwise body."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(outputs: int, inputs: int, kernel: int, stride: int = 1, groups: int = 1) -> Convolution:
+        weight = torch.randn(outputs, inputs // groups, kernel, kernel, generator=generator).double() / kernel
+        noise = bias * torch.randn(outputs, generator=generator).double()
+        return Convolution(weight, noise, stride, kernel // 2, groups)
+
+    body = (random(6, 4, 1), Rectifier(), random(6, 6, 3, groups=6), Rectifier(), random(4, 6, 1))
+    before = (random(4, 1, 3), Rectifier(), random(4, 4, 3, 2, groups=4), Rectifier())
+    return (*before, Sum(body), random(5, 4, 1), Rectifier(), random(classes, 5, 1))
+
+
+NETWORKS = (random_layers, residual_layers)
+
+
 @pytest.fixture
 def images() -> torch.Tensor:
     return torch.rand(2, 1, 12, 12, generator=torch.Generator().manual_seed(5))
@@ -78,16 +95,18 @@ def images() -> torch.Tensor:
 METHODS = ex.methods(steps=5, patch=4, stride=4)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("classes", [2, 3])
-def test_logits_are_the_mean_of_the_members_and_the_prior(classes, images):
-    members, prior = [random_layers(1, classes), random_layers(2, classes)], torch.arange(classes).float()
+def test_logits_are_the_mean_of_the_members_and_the_prior(classes, network, images):
+    members, prior = [network(1, classes), network(2, classes)], torch.arange(classes).float()
     expected = torch.stack([forward(layers, images.double()).output.mean((2, 3)) for layers in members]).mean(0) + prior
     np.testing.assert_allclose(ex.Network(members, prior)(images), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", METHODS)
-def test_exchanged_classes_exchange_their_maps(name, images):
-    layers = random_layers(3)
+def test_exchanged_classes_exchange_their_maps(name, network, images):
+    layers = network(3)
     last = replace(layers[-1], weight=layers[-1].weight.flip(0), bias=layers[-1].bias.flip(0))
     maps = METHODS[name].maps(ex.Network([layers]), images)
     exchanged = METHODS[name].maps(ex.Network([(*layers[:-1], last)]), images)
@@ -113,9 +132,10 @@ def test_two_classes_are_asked_once_and_that_changes_nothing(name, images, monke
     np.testing.assert_allclose(short, METHODS[name].maps(network, images), atol=1e-5 * float(short.abs().max()))
 
 
+@pytest.mark.parametrize("layers", NETWORKS)
 @pytest.mark.parametrize("classes", [2, 3])
-def test_integrated_gradients_are_complete(classes, images):
-    network = ex.Network([random_layers(6, classes)])
+def test_integrated_gradients_are_complete(classes, layers, images):
+    network = ex.Network([layers(6, classes)])
     with torch.no_grad():
         direction = ex.directions(network(images))
         change = ((network(images) - network(ex.flat(images)))[:, None] * direction).sum(2)
@@ -133,8 +153,28 @@ def test_relevance_is_conserved_without_biases(name, images):
     np.testing.assert_allclose(total, odds, rtol=2e-2 if name == "LRP-gamma" else 0.5)
 
 
-def test_our_maps_are_the_references(images):
-    layers = random_layers(8)
+def test_a_sum_splits_its_relevance_in_proportion():
+    """y = x + 3 x(left neighbour) of [1 2] is [1 5]; z_1 = y, z_0 = 0, so the log-odds' relevance at y is [0.5 2.5].
+
+    Of 2.5, 2/5 are the pixel's own and 3/5 its neighbour's: [0.5 + 1.5, 1].
+    """
+    left = Convolution(torch.tensor([[[[0.0, 0, 0], [3, 0, 0], [0, 0, 0]]]]).double(), torch.zeros(1).double(), 1, 1)
+    layers = (convolution([[1.0]], [0.0]), Sum((left,)), Rectifier(), convolution([[0.0], [1.0]], [0.0, 0.0]))
+    maps = METHODS["LRP-z+"].maps(ex.Network([layers]), torch.tensor([1.0, 2.0])[None, None, None])
+    np.testing.assert_allclose(maps[0].flatten(1), [[-2, -1], [2, 1]], atol=1e-4)
+
+
+def test_relevance_is_conserved_through_residual_sums(images):
+    network = ex.Network([residual_layers(7, bias=0.0)])
+    with torch.no_grad():
+        odds = (network.raw(images).mean((2, 3)) * torch.tensor([-1.0, 1.0])).sum(1)
+    total = METHODS["LRP-gamma"].maps(network, images)[:, 1].sum((1, 2))
+    np.testing.assert_allclose(total, odds, rtol=2e-2)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_our_maps_are_the_references(network, images):
+    layers = network(8)
     for name in ("linear, class", "guided, contrast"):
         expected = response_maps(layers, images.double(), *name.split(", "))
         np.testing.assert_allclose(METHODS[name].maps(ex.Network([layers]), images), expected, atol=1e-5)
@@ -157,6 +197,19 @@ def test_randomisation_shuffles_the_top_layers_only():
     for place in (3, 5):
         assert not torch.equal(mixed[place].weight, layers[place].weight)
         assert torch.equal(mixed[place].weight.flatten().sort().values, layers[place].weight.flatten().sort().values)
+
+
+def test_randomisation_reaches_into_residual_sums():
+    """Of seven convolutions the last four: the two behind the sum and two of the three in it."""
+    layers = residual_layers(11)
+    (mixed,) = ex.shuffled([layers], 4)
+    assert ex.convolutions([layers]) == 7
+    before, after = ([*new[:4], *new[4].layers, *new[5:]] for new in (layers, mixed))
+    kept = [torch.equal(a.weight, b.weight) for a, b in zip(before, after, strict=True) if isinstance(a, Convolution)]
+    assert kept == [True, True, True, False, False, False, False]
+    for a, b in zip(before, after, strict=True):
+        if isinstance(a, Convolution):
+            assert torch.equal(a.weight.flatten().sort().values, b.weight.flatten().sort().values)
 
 
 def test_zennit_comes_without_torchvision():

@@ -137,7 +137,6 @@ def test_too_small_an_input_is_refused():
     "layer",
     [
         nn.Conv2d(1, 1, 3, dilation=2),
-        nn.Conv2d(2, 2, 3, groups=2),
         nn.MaxPool2d(3, 2),
         nn.AvgPool2d(2),
         nn.Sigmoid(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import zipfile
 from dataclasses import asdict
@@ -19,8 +18,6 @@ from training.lung.networks import LEAKY, MEMBERS, perform
 from training.lung.protocol import read
 from training.networks import Sequencer, sisc
 from training.retina import data as retina_data
-from training.retina import train as retina
-from training.retina.data import idrid_duplicates, photographs
 
 
 def nodule(**changed) -> lung_data.Nodule:
@@ -175,64 +172,6 @@ def test_nothing_prepared_is_said(tmp_path: Path) -> None:
     for module in (lung_data, retina_data):
         with pytest.raises(FileNotFoundError, match="prepare"):
             module.load(tmp_path)
-
-
-def test_retina_training_runs_through_its_stages(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    items = [
-        retina_data.Photograph("a", f"{k}", source, f"{source} {k} {part}", k % 5, part)
-        for source in retina.SOURCE_SHARE
-        for part in ("train", "validation")
-        for k in range(5)
-        if (source, part) != ("idrid_lesions", "validation")
-    ]
-    images = generator.integers(90, 160, (len(items), 3, 512, 512), dtype=np.uint8)
-    np.save(tmp_path / "images.npy", images)
-    np.save(tmp_path / "lesions.npy", generator.integers(0, 2, (len(items), 4, 64, 64), dtype=np.uint8))
-    (tmp_path / "photographs.json").write_text(json.dumps([asdict(item) for item in items]))
-    plan = retina.Plan(stages=((64, 1), (96, 1)), draws=12, batch=4, threads=1)
-    retina.train(tmp_path, tmp_path / "run", plan)
-    assert [row["size"] for row in log(tmp_path / "run")] == [64, 96]
-    assert set(log(tmp_path / "run")[0]["kappa"]) == {"idrid", "eyepacs_natural", "eyepacs_equalised"}
-
-
-def test_augmentation_moves_lesions_with_their_photograph() -> None:
-    """A bright block and its label stay together under flips, rotation, scale and shift."""
-    images = torch.full((8, 3, 512, 512), 128, dtype=torch.uint8)
-    images[:, :, 192:256, 320:384] = 250
-    labels = torch.zeros(8, 4, 64, 64, dtype=torch.uint8)
-    labels[:, :, 24:32, 40:48] = 1
-    x, y = retina.augment(images, labels, 512, torch.Generator().manual_seed(0))
-    bright = torch.nn.functional.avg_pool2d(x.mean(1, keepdim=True), 8)[:, 0]
-    for picture, label in zip(bright, y[:, 0], strict=True):
-        seen = picture > (picture.max() + picture.median()) / 2
-        assert (seen & (label > 0)).sum() / (seen | (label > 0)).sum() > 0.6
-
-
-def test_soft_labels_are_ordinal() -> None:
-    labels = retina.soft_labels(torch.tensor([0, 2]), 1.6)
-    assert torch.allclose(labels.sum(1), torch.ones(2))
-    assert (labels[0].diff() < 0).all()
-    assert torch.allclose(labels[1], labels[1].flip(0))
-
-
-def test_the_retina_split(data: Path) -> None:
-    """Both copies and both eyes of a patient on one side; nothing that a later figure is measured on is trained on."""
-    items = photographs(data)
-    sides: dict[str, set[str]] = {}
-    for item in items:
-        sides.setdefault(item.patient, set()).add(item.part)
-    assert all(len(parts) == 1 for parts in sides.values())
-    members = {item.member for item in items if item.part != "test"}
-    assert not members & idrid_duplicates()
-    assert sum(item.source == "idrid" and item.part == "test" for item in items) == 103
-    with (data / "idrid/lesions_to_grading.csv").open() as stream:
-        pairs = list(csv.DictReader(stream))
-    lesion_test = {
-        f"train/{p['grading_image']}" for p in pairs if p["seg_split"].startswith("b") and p["grading_image"]
-    }
-    assert len(lesion_test) == 15
-    assert not members & lesion_test
 
 
 def test_real_nodules_are_read_and_lie_in_the_middle(data: Path) -> None:

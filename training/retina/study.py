@@ -1,0 +1,180 @@
+"""Other networks and the thesis' own recipe, trained on the same photographs as the network that the members start from.
+
+All learn grades from EyePACS' equalised copies at 256 px, as many epochs, and are measured on patients of whom there is a
+photograph in natural colour, and on IDRiD's drawn lesions: none has seen a photograph of either.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import softmax  # type: ignore[import-untyped]
+
+from training import metrics as m
+from training.bundles import today
+from training.networks import EFFICIENTNET_LITE0, Architecture, Inverted, clear_dr, load_pretrained
+from training.response_maps import evidence as ev
+from training.response_maps.reference import response_maps
+from training.retina.data import Prepared, load, prepare
+from training.retina.evaluate import cases
+from training.retina.networks import ARCHITECTURE, PRETRAINING, imagenet_weights
+from training.retina.train import Plan, Taught, at_size, predict, pretraining_split, train
+from training.run import seed_everything
+
+DARK = 0.02
+"""Outside the field a prepared photograph is 0, which comes back from 8 bits as 1 / 64."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network to compare."""
+
+    title: str
+    architecture: Architecture | Inverted
+    recipe: str = "clear"
+    """Of the prepared arrays: see `training.retina.data.prepare`."""
+
+
+VARIANTS = {
+    PRETRAINING: Variant("EfficientNet-Lite0, five of seven stages (what is shipped)", ARCHITECTURE),
+    "stages-7": Variant("EfficientNet-Lite0, all stages", Inverted(EFFICIENTNET_LITE0, 512)),
+    "all-convolutional": Variant("all-convolutional sequencer of 0.1.0, from scratch", clear_dr()),
+    "thesis": Variant(
+        "the same, with the thesis' recipe (circle crop, flips, standardised channels)", clear_dr(), "thesis"
+    ),
+}
+
+
+def _data(data: Path, recipe: str) -> Prepared:
+    folder = data if recipe == "clear" else data / recipe
+    if not (folder / "photographs.json").exists():
+        prepare(folder, recipe=recipe)
+    return load(folder)
+
+
+def learn(name: str, data: Path, plan: Plan) -> Taught:
+    """Train one variant, or read it where it has been trained."""
+    variant = VARIANTS[name]
+    prepared = _data(data, variant.recipe)
+    seed_everything(plan.seed)
+    network = Taught(variant.architecture)
+    if isinstance(variant.architecture, Inverted):
+        load_pretrained(network.sequencer, imagenet_weights())
+    folder = data / (name if name == PRETRAINING else f"study-{name}")
+    split = pretraining_split(prepared)
+    return train(network, prepared, split, folder, plan.pretraining, plan.pretraining_rate, plan)
+
+
+def measure(network: Taught, prepared: Prepared, size: int) -> dict[str, Any]:
+    """Grades of unseen natural-colour photographs, and where the maps of photographs with drawn lesions lie."""
+    rows = prepared.rows("train", "eyepacs_natural")
+    logits = predict(network.sequencer, prepared, rows, size)
+    c = cases(prepared, rows, softmax(logits, axis=1))
+    draws, truth = m.resample(c.patient), (c.grade >= 2).astype(int)
+    kappa = m.quadratic_weighted_kappa
+    shares, nulls, hits, correlations = [], [], [], []
+    layers = network.sequencer.folded()
+    drawn = [k for k in prepared.rows("train", "idrid_lesions") if prepared.lesions[k].any()]
+    for k in drawn:
+        x = at_size(np.array(prepared.images[k : k + 1]), size)
+        maps = response_maps(layers, x)[0].numpy()
+        region = np.kron(prepared.lesions[k].any(0), np.ones((size // prepared.lesions.shape[2],) * 2)).astype(bool)
+        response = maps[prepared.items[k].grade]
+        shares.append(ev.share_inside(response, region))
+        lit = (x[0].abs() > DARK).any(0).numpy()
+        nulls.append(region[lit].mean())
+        hits.append(ev.pointing(response, region))
+        correlations.append(ev.class_correlation(maps))
+    x = at_size(np.array(prepared.images[:1]), size)
+    began = time.perf_counter()
+    with torch.no_grad():
+        for _ in range(5):
+            network.sequencer(x)
+    return {
+        "photographs": len(rows),
+        "kappa": {"value": kappa(c.grade, c.said), "interval": m.bootstrap(kappa, c.patient, c.grade, c.said)},
+        "auc": m.summary(draws.auc(truth, c.score(2))),
+        "drawn": len(drawn),
+        "share": _mean(shares),
+        "null": float(np.mean(nulls)),
+        "pointing": float(np.mean([bool(hit) for hit in hits])),
+        "class_correlation": _mean(correlations),
+        "parameters": sum(p.numel() for p in network.sequencer.parameters()),
+        "forward_ms": 200 * (time.perf_counter() - began),
+    }
+
+
+def _mean(values: list[float]) -> float:
+    """Mean of those that are defined; NaN without any."""
+    defined = [value for value in values if np.isfinite(value)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+def page(result: dict[str, Any]) -> str:
+    """Markdown text of the comparison."""
+    lines = [
+        "# CLEAR-DR: which network",
+        "",
+        f"Written by `python -m training.retina study` on {result['date']}.",
+        "",
+        (
+            f"All networks learnt grades from the same {result['learnt']} equalised EyePACS photographs at {result['size']} px, "
+            f"{result['epochs']} epochs of {result['draws']}. They were measured on {result['photographs']} photographs in "
+            "natural colour of other patients (kappa of the answered grade, AUC of grade >= 2; 95 % intervals), "
+            f"and on IDRiD's {result['drawn']} training photographs with drawn lesions, of which none had seen any: guided + "
+            "contrast map of the true grade, share of positive response on lesions (the lesions' share of the lit field), "
+            "pointing without tolerance. No lesion has taught these networks yet. Times are of one thread in PyTorch, beside "
+            "the first row's."
+        ),
+        "",
+        "| network | parameters | time | kappa | AUC | share (null) | ratio | pointing | class correlation |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    first = next(iter(result["variants"].values()))["forward_ms"]
+    for name, each in result["variants"].items():
+        kappa, auc = each["kappa"], each["auc"]
+        cells = [
+            VARIANTS[name].title,
+            f"{each['parameters'] / 1e6:.2f} M",
+            f"{each['forward_ms'] / first:.2f}",
+            f"{kappa['value']:.3f} ({kappa['interval'][0]:.3f} to {kappa['interval'][1]:.3f})",
+            f"{auc['value']:.3f} ({auc['interval'][0]:.3f} to {auc['interval'][1]:.3f})",
+            f"{each['share']:.3f} ({each['null']:.3f})",
+            f"{each['share'] / each['null']:.1f}",
+            f"{each['pointing']:.2f}",
+            f"{each['class_correlation']:.2f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def perform(data: Path, results: Path, plan: Plan, only: Sequence[str] = ()) -> None:
+    """Train the variants named and stop; without any, train what is missing, measure all, and write the comparison."""
+    torch.set_num_threads(plan.threads)
+    size, measured = plan.pretraining[-1][0], {}
+    for name in only or VARIANTS:
+        network = learn(name, data, plan)
+        if not only:
+            measured[name] = measure(network, _data(data, VARIANTS[name].recipe), size)
+    if only:
+        return
+    first = measured[PRETRAINING]
+    result = {
+        "date": today(),
+        "size": size,
+        "epochs": sum(epochs for _, epochs in plan.pretraining),
+        "draws": plan.draws,
+        "learnt": len(pretraining_split(_data(data, "clear")).train),
+        "photographs": first["photographs"],
+        "drawn": first["drawn"],
+        "variants": measured,
+    }
+    (results / "retina_study.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (results / "retina_study.md").write_text(page(result), encoding="utf-8")
