@@ -2,8 +2,8 @@
 
 ``python -m training.retina.laterality`` writes ``docs/results/retina_laterality.json`` and ``.md``. EyePACS says which eye each
 photograph shows, IDRiD where the disc is. Patients are in two halves by a hash of their name, IDRiD in its official parts: one
-gives weights and limit, on the other all figures are measured. The JSON holds the weights; `service.intake.disc.WEIGHTS`,
-`TURNED` and `service.pipeline.laterality.LEAST_CONFIDENCE` repeat them, which a test checks.
+gives weights and limit, on the other all figures are measured. `service.intake.disc.WEIGHTS`, `TURNED` and
+`service.pipeline.laterality.LEAST_CONFIDENCE` repeat those of the JSON, which a test checks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from models.preprocessing import Field, crop_square, fundus_field
 from service.intake import disc, fundus_quality
-from service.pipeline.laterality import LEAST_ASIDE, LEAST_CONFIDENCE
+from service.pipeline.laterality import LEAST_ASIDE
 from training import metrics
 from training.bundles import today
 from training.data import ROOT, fold_of, shared_data
@@ -59,7 +59,7 @@ class Example:
         Of `TABLES`.
     patient : str
     learning : bool
-        Whether its half gives the weights.
+        Whether its half gives weights and limit.
     eye : str
         R or L; empty where the set does not say.
     disc : tuple of float or None
@@ -67,8 +67,7 @@ class Example:
     seen : ndarray, float32, shape (4, RASTER, RASTER)
         `service.intake.disc.maps`.
     gradable : bool
-        Whether the service looks for the disc at all: the verdict of the quality gate on photographs in natural colour. The
-        equalised copies are stress tests, which it was not made for: all of them count.
+        Verdict of the quality gate; the equalised copies, which it was not made for, all count.
     """
 
     set: str
@@ -255,8 +254,7 @@ def figures(found: Answers, least: float) -> dict[str, Any]:
 def place_figures(of: Sequence[tuple[Example, disc.Disc]], least: float) -> dict[str, Any]:
     """How far the likeliest place is from the centre of the drawn disc, in its diameters.
 
-    And where the disc is drawn beside the middle: how often the eye is answered, and is that of the half of the photograph in
-    which it is drawn. The set does not say the eye, but none of its photographs is upside down.
+    And where it is drawn beside the middle: how often the eye is answered, and is that of the half in which the disc is drawn.
     """
     away = np.array(
         [
@@ -341,12 +339,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--result", type=Path, default=RESULT, help="JSON file; the page is written beside it")
     given = parser.parse_args(arguments)
     data = shared_data()
-    found = measure(list(examples(data, given.every))) | {"every": given.every, "ms": milliseconds(data)}
+    found = {**measure(list(examples(data, given.every))), "every": given.every, "ms": milliseconds(data)}
     given.result.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     given.result.with_suffix(".md").write_text(page(found), encoding="utf-8")
     print(f"weights {tuple(found['weights'].values())}, turned {found['turned']}, limit {found['limit']}")
-    if found["limit"] != LEAST_CONFIDENCE:
-        print(f"service.pipeline.laterality.LEAST_CONFIDENCE is {LEAST_CONFIDENCE}")
     return 0
 
 

@@ -267,8 +267,8 @@ def eye_report(
     quality = body.quality(Quality(not reasons, 0.3 if reasons else 0.9, reasons))
     found, responses = [], {}
     if outcome == "graded":
-        values = np.full(5, 0.1)
-        values[grade] = 0.6
+        values = np.full(5, 0.03)
+        values[grade] = 0.88
         probabilities = dict(zip(bundle.classes, values.tolist(), strict=True))
         box = (30.0, -20.0, 290.0, 240.0)
         response = _maps(bundle, [instance], box, 128, peak=0) if maps else None
@@ -280,7 +280,7 @@ def eye_report(
                 "tracking_uid": uids.tracking([instance.sop_instance_uid], bundle.sha256, "eye"),
                 "label": body.label(bundle, grade),
                 "grade": grade,
-                "referable": {p.name: p.decide(probabilities) for p in bundle.operating_points},
+                "referable": {name: bundle.operating_point(name).decide(probabilities) for name in ("mtmDR", "vtDR")},
                 "probabilities": probabilities,
                 "operating_point": body.decision(bundle.operating_point(), probabilities),
                 "location": {

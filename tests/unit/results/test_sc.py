@@ -167,7 +167,7 @@ def test_an_eye_says_its_grade_its_side_and_its_quality(make_report: Make, writt
         "Vision-threatening diabetic retinopathy: no",
         "Operating point mtmDR: POSITIVE",
         "Usable - meets the quality control standard",
-        "clear_dr, version 0.1.0",
+        "clear_dr, version 0.2.0",
         "CLEAR map",
         "Research use only. Not for primary diagnosis.",
     ):

@@ -257,14 +257,14 @@ def test_eye_is_graded_by_side(make_report, side, concept, laterality, grade):
     severity = one(group, concept)
     answers = ("LA18643-9", "LA18644-7", "LA18645-4", "LA18646-2", "LA18648-8")
     assert coded(severity) == (answers[grade], "LN")
-    assert number(one(severity, "111012")) == (60.0, "%")
+    assert number(one(severity, "111012")) == (88.0, "%")
     site = one(group, "363698007")
     assert coded(site) == ("5665001", "SCT")
     assert [coded(i)[0] for i in items(site, "272741003")] == ([laterality] if laterality else [])
     probabilities = {coded(items(i)[0])[0]: number(i)[0] for i in items(group, "122157")}
-    assert probabilities == {answer: 0.6 if answer == answers[grade] else 0.1 for answer in answers}
+    assert probabilities == {answer: 0.88 if answer == answers[grade] else 0.03 for answer in answers}
     assert report.result["findings"][0]["tracking_uid"] == one(group, "112040").UID
-    # p(>= 2) is 0.8 for grades 2 to 4, else 0.3, below the threshold 0.3194; p(>= 3) 0.7 or 0.2, threshold 0.349
+    # p(>= 2) is 0.94 for grades 2 to 4, else 0.09, below the threshold 0.241; p(>= 3) 0.91 or 0.06, threshold 0.1217
     assert coded(one(group, "MTMDR"))[0] == ("10828004" if grade >= 2 else "260385009")
     assert coded(one(group, "VTDR"))[0] == ("10828004" if grade >= 3 else "260385009")
     assert not items(group, "DECISION")
@@ -286,20 +286,20 @@ def test_graded_field_lies_on_the_photograph(make_report):
         ("ct", "negative", "111242", "NEGATIVE", "does not exclude malignancy"),
         ("ct", "no_region", "111243", "NOREGION", "no statement about whether there are nodules"),
         ("ct", "out_of_scope", "111245", "OUTOFSCOPE", "The slices are not axial."),
-        ("op", "graded", "111242", "GRADED", "Moderate NPDR (grade 2 of 0-4), probability 0.60"),
+        ("op", "graded", "111242", "GRADED", "Moderate NPDR (grade 2 of 0-4), probability 0.88"),
         (
             "op",
             "graded",
             "111242",
             "GRADED",
-            "More than mild diabetic retinopathy: positive (probability 0.80, threshold 0.32)",
+            "More than mild diabetic retinopathy: positive (probability 0.94, threshold 0.24)",
         ),
         (
             "op",
             "graded",
             "111242",
             "GRADED",
-            "Vision-threatening diabetic retinopathy: negative (probability 0.20, thre",
+            "Vision-threatening diabetic retinopathy: negative (probability 0.06, thre",
         ),
         ("op", "ungradable", "111245", "UNGRADABLE", "The photograph is too dark. Raise the flash."),
         ("op", "out_of_scope", "111245", "OUTOFSCOPE", "This is no photograph of the retina."),

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from scipy.optimize import check_grad
+from scipy.optimize import check_grad  # type: ignore[import-untyped]
 
 from models.preprocessing import Field
 from service.intake import disc
