@@ -128,7 +128,7 @@ class Server:
             time.sleep(0.1)
 
     def resident_bytes(self) -> int:
-        """Resident memory of the server and its children, each page counted once a process."""
+        """Resident memory of the server and its children; a page that several share (libraries) counts once in all."""
         assert self.process is not None
         total = 0
         for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -137,7 +137,11 @@ class Server:
             except OSError:
                 continue  # it ended while we looked
             if pid == self.process.pid or int(rest[1]) == self.process.pid:
-                total += int(rest[21]) * os.sysconf("SC_PAGE_SIZE")
+                try:
+                    shared = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+                except OSError:
+                    continue
+                total += int(shared[1]) << 10 if shared else 0
         return total
 
 
