@@ -7,7 +7,6 @@ photograph in natural colour, and on IDRiD's drawn lesions: none has seen a phot
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,11 +91,6 @@ def measure(network: Taught, prepared: Prepared, size: int) -> dict[str, Any]:
         nulls.append(region[lit].mean())
         hits.append(ev.pointing(response, region))
         correlations.append(ev.class_correlation(maps))
-    x = at_size(np.array(prepared.images[:1]), size)
-    began = time.perf_counter()
-    with torch.no_grad():
-        for _ in range(5):
-            network.sequencer(x)
     return {
         "photographs": len(rows),
         "kappa": {"value": kappa(c.grade, c.said), "interval": m.bootstrap(kappa, c.patient, c.grade, c.said)},
@@ -107,7 +101,6 @@ def measure(network: Taught, prepared: Prepared, size: int) -> dict[str, Any]:
         "pointing": float(np.mean([bool(hit) for hit in hits])),
         "class_correlation": _mean(correlations),
         "parameters": sum(p.numel() for p in network.sequencer.parameters()),
-        "forward_ms": 200 * (time.perf_counter() - began),
     }
 
 
@@ -130,20 +123,17 @@ def page(result: dict[str, Any]) -> str:
             "natural colour of other patients (kappa of the answered grade, AUC of grade >= 2; 95 % intervals), "
             f"and on IDRiD's {result['drawn']} training photographs with drawn lesions, of which none had seen any: guided + "
             "contrast map of the true grade, share of positive response on lesions (the lesions' share of the lit field), "
-            "pointing without tolerance. No lesion has taught these networks yet. Times are of one thread in PyTorch, beside "
-            "the first row's."
+            "pointing without tolerance. No lesion has taught these networks yet."
         ),
         "",
-        "| network | parameters | time | kappa | AUC | share (null) | ratio | pointing | class correlation |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| network | parameters | kappa | AUC | share (null) | ratio | pointing | class correlation |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    first = next(iter(result["variants"].values()))["forward_ms"]
     for name, each in result["variants"].items():
         kappa, auc = each["kappa"], each["auc"]
         cells = [
             VARIANTS[name].title,
             f"{each['parameters'] / 1e6:.2f} M",
-            f"{each['forward_ms'] / first:.2f}",
             f"{kappa['value']:.3f} ({kappa['interval'][0]:.3f} to {kappa['interval'][1]:.3f})",
             f"{auc['value']:.3f} ({auc['interval'][0]:.3f} to {auc['interval'][1]:.3f})",
             f"{each['share']:.3f} ({each['null']:.3f})",
