@@ -207,7 +207,10 @@ def test_the_overlay_lies_where_the_peak_is_after_zoom_and_pan(
     own = colors[described["classes"][int(values[:, row, column].argmax())]]
     seen = np.asarray(Image.open(io.BytesIO(tab.screenshot(path=str(ARTEFACTS / "fundus-peak.png")))).convert("RGB"))
     place = start + np.array([-70, 40])
-    assert seen[int(place[1]), int(place[0])] == pytest.approx([int(own[k : k + 2], 16) for k in (1, 3, 5)], abs=12)
+    half = math.ceil(cell * float(moved["scale"]) / 2)  # of one cell of the map: a sharp peak fades towards its border
+    around = seen[int(place[1]) - half : int(place[1]) + half + 1, int(place[0]) - half : int(place[0]) + half + 1]
+    away = np.abs(around.astype(int) - [int(own[k : k + 2], 16) for k in (1, 3, 5)]).max(2)
+    assert away.min() <= 12, away.min()
 
 
 def test_red_free_is_the_green_channel_and_the_plain_photograph_is_the_photograph(
