@@ -68,7 +68,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     """All figures of one bundle."""
     torch.set_num_threads(THREADS)
     bundle = bundles.load(bundles.ROOT / name)
-    images = lung_images(16) if bundle.task == "nodule_malignancy" else retina_images(16)
+    images = lung_images(16) if bundle.task == "nodule_malignancy" else retina_images(4)  # of what fits into memory
     classes = len(bundle.classes)
     model = onnx.load(bundle.weights)
     (members, prior), mirrored = read_members(model), is_mirrored(model)
@@ -91,8 +91,8 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
 
     maps = np.concatenate([engine.run(["response_maps"], {"image": images[k : k + 1]})[0] for k in range(len(images))])
     found["share of (image, class) maps that are not zero"] = round(float((np.abs(maps).max((2, 3)) > 0).mean()), 3)
-    for size in (1, 16):
-        batches = [images[k : k + size] for k in range(0, 16, size)]
+    for size in (1, len(images)):
+        batches = [images[k : k + size] for k in range(0, len(images), size)]
         text = f"prediction + all class maps against {1 + classes} forward passes, batch {size}"
         for run, what in ((engine, text), (thesis, f"{text}, start `class`")):
             found[what] = pairs(partial(all_maps, run, batches), partial(forwards, run, batches), rounds)
