@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service import __version__
+from service import __version__, memory
 from service.config import ConfigError, Effective, Settings, check_access, load
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _serve(asked: argparse.Namespace) -> int:
 
     settings = _effective(asked).settings
     check_access(settings)
-    _return_memory()
+    memory.settle()
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
@@ -189,21 +189,6 @@ def _serve(asked: argparse.Namespace) -> int:
         sys.stderr.flush()
         os._exit(DONE)  # an analysis that did not end in time is queued again; its thread must not hold the process
     return DONE
-
-
-def _return_memory() -> None:
-    """Make glibc give large blocks back when they are freed, and share its pools between threads.
-
-    By itself it moves the limit above which it does so up to 32 MiB, and keeps a pool a thread: after a few photographs
-    the process then holds three times the memory it needs. Other C libraries have no such settings and are left alone.
-    """
-    import ctypes
-
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mmap_threshold, arena_max = -3, -8  # malloc.h
-        mallopt(mmap_threshold, 1 << 20)
-        mallopt(arena_max, 2)
 
 
 def _greeting(settings: Settings, port: int, dicom_port: int, engine: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import threading
@@ -17,6 +16,7 @@ import numpy as np
 
 from models import bundle as bundles
 from models.bundle import Bundle, BundleError
+from service import memory
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -31,8 +31,6 @@ Runtime computes the whole graph whatever outputs are fetched."""
 OUTPUTS = ("logits", "probabilities", "response_maps", "features")
 _CPU_BATCH = 4
 """Images given to a processor at once: more are no faster and take memory in proportion."""
-_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
-"""Of glibc: gives freed memory back to the system; a few milliseconds after an inference, a third of the process' memory."""
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")
 
 
@@ -205,8 +203,7 @@ class Engine:
             except Exception:
                 model.statistics.failures += 1
                 raise
-            if _TRIM is not None:
-                _TRIM(0)
+            memory.give_back()
             model.statistics.runs += 1
             model.statistics.images += len(batch)
             model.statistics.seconds += time.monotonic() - begin
