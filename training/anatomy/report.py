@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from training.anatomy.landmarks import KEY, PATCH
-from training.digits.report import STYLE, percent
+from training.plotting import percent, save, style
 
 TITLES = {"mednist": "MedNIST", "imageclef": "ImageCLEF 2009"}
 STEPS = {
@@ -66,11 +66,10 @@ def epochs_figure(networks: dict[str, Any]) -> Figure:
 def draw(results: dict[str, Any], folder: Path) -> list[Path]:
     """Write the curves of every set that was measured."""
     paths = []
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(style("anatomy")):
         for name, found in results.items():
             for kind, figure in (("ablation", ablation_figure), ("progress", epochs_figure)):
-                paths.append(folder / f"anatomy_{name}_{kind}.svg")
-                figure(found["networks"]).savefig(paths[-1], format="svg", metadata={"Date": None, "Creator": None})
+                paths.append(save(figure(found["networks"]), folder / f"anatomy_{name}_{kind}.svg"))
     return paths
 
 

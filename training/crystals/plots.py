@@ -12,30 +12,12 @@ from matplotlib.figure import Figure
 
 from training.crystals import prototypes as p
 from training.crystals.robustness import METHODS
+from training.plotting import save, style
 
 COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000", "#999999")
 """Told apart by the colour-blind (Okabe and Ito)."""
 LINES = ("-", "--", "-.", ":")
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "crystals",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-}
 AXES = {"displacement": "displacement σ, Å", "vacancy": "vacancies, share", "substitution": "substitutions, share"}
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, format=path.suffix[1:], dpi=75, metadata=_undated(path))
-    return path
-
-
-def _undated(path: Path) -> dict[str, None]:
-    return {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
 
 
 def robustness_figure(table: dict[str, Any]) -> Figure:
@@ -142,17 +124,17 @@ def templates_figure(shown: dict[str, Any]) -> Figure:
 
 def draw_pictures(shown: dict[str, Any], folder: Path) -> list[Path]:
     """Fig. 3.5, two PNG files."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(style("crystals")):
         return [
-            _save(units_figure(shown), folder / "crystals_units.png"),
-            _save(templates_figure(shown), folder / "crystals_templates.png"),
+            save(units_figure(shown), folder / "crystals_units.png"),
+            save(templates_figure(shown), folder / "crystals_templates.png"),
         ]
 
 
 def draw_curves(results: dict[str, Any], folder: Path) -> list[Path]:
     """The curves, two SVG files."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(style("crystals")):
         return [
-            _save(robustness_figure(results["robustness"]), folder / "crystals_robustness.svg"),
-            _save(transition_figure(results["transitions"]), folder / "crystals_transitions.svg"),
+            save(robustness_figure(results["robustness"]), folder / "crystals_robustness.svg"),
+            save(transition_figure(results["transitions"]), folder / "crystals_transitions.svg"),
         ]

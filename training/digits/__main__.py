@@ -9,8 +9,9 @@ from training import commands
 from training.data import ROOT
 from training.digits.data import SETS, load
 from training.digits.evaluate import write
-from training.digits.report import percent, report
+from training.digits.report import report
 from training.digits.train import NETWORKS, Plan, train
+from training.plotting import percent
 
 RESULTS = ROOT / "docs" / "experiments"
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from training.digits.gallery import NOTE
 from training.digits.strong import METHODS, PUBLISHED
+from training.plotting import percent, save, style
 
 PUBLISHED_ACCURACY = {"mnist": 0.9926, "svhn": 0.926}
 """Thesis, ch. 5."""
@@ -20,16 +21,6 @@ COMMANDS = {
     "svhn": (
         "python -m training.digits train --set svhn --folder DIR && python -m training.digits evaluate --set svhn --folder DIR"
     ),
-}
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "digits",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
 }
 COLOURS = dict(zip(METHODS, ("#000000", "#0072b2", "#56b4e9", "#009e73", "#d55e00", "#cc79a7"), strict=True))
 """Told apart by the colour-blind (Okabe and Ito)."""
@@ -67,17 +58,10 @@ def curves(found: dict[str, Any]) -> Figure:
 def draw(results: dict[str, Any], folder: Path) -> list[Path]:
     """Write the curves of every set that was measured."""
     paths = []
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(style("digits")):
         for name, found in results.items():
-            path = folder / f"digits_{name}_strong.svg"
-            curves(found["strong"]).savefig(path, format="svg", metadata={"Date": None, "Creator": None})
-            paths.append(path)
+            paths.append(save(curves(found["strong"]), folder / f"digits_{name}_strong.svg"))
     return paths
-
-
-def percent(value: float) -> str:
-    """``99.26 %``."""
-    return f"{100 * value:.2f} %"
 
 
 def _layers(cells: list[list[dict[str, Any]]]) -> str:

@@ -13,27 +13,13 @@ from sklearn.metrics import roc_curve
 
 from training import metrics as m
 from training.lung.protocol import LEVELS, OPERATING_POINTS, SETS, Answers, Cases, cases
+from training.plotting import save, style
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#999999"
 """Told apart by the colour-blind (Okabe and Ito), and by their lines and marks in black and white."""
 MARKS = dict(zip(OPERATING_POINTS, "osD", strict=True))
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "lung",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-}
 GRID = np.linspace(0, 1, 201)
 """False positive rates at which curves are drawn: their thousands of steps would not be seen."""
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
-    return path
 
 
 def _unit(axes: Axes, across: str, up: str) -> None:
@@ -148,9 +134,9 @@ def size_figure(results: dict[str, Any]) -> Figure:
 
 def draw(results: dict[str, Any], answers: Answers, folder: Path) -> list[Path]:
     """Write all figures; returns their paths."""
-    with mpl.rc_context(STYLE):
-        paths = [_save(roc_figure(results, answers, level), folder / f"lung_roc_{level}.svg") for level in LEVELS]
-        paths.append(_save(reliability_figure(results), folder / "lung_reliability.svg"))
+    with mpl.rc_context(style("lung")):
+        paths = [save(roc_figure(results, answers, level), folder / f"lung_roc_{level}.svg") for level in LEVELS]
+        paths.append(save(reliability_figure(results), folder / "lung_reliability.svg"))
         if "study" in results:
-            paths.append(_save(size_figure(results), folder / "lung_training_size.svg"))
+            paths.append(save(size_figure(results), folder / "lung_training_size.svg"))
     return paths

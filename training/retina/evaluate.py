@@ -11,7 +11,7 @@ from scipy.special import softmax  # type: ignore[import-untyped]
 
 from training import metrics as m
 from training.bundles import Model, metric
-from training.retina.data import PREPROCESSING, Prepared, answered
+from training.retina.data import Prepared, answered
 from training.retina.networks import Answers
 
 SOURCES = {
@@ -187,8 +187,3 @@ def reference_scale(model: Model, prepared: Prepared) -> float:
         dominant = model.run(images(prepared, np.array([row])), "response_maps")[0][0].max(0)
         strongest.append(dominant[dominant > 0])
     return float(np.percentile(np.concatenate(strongest), 99.9))
-
-
-def input_size() -> int:
-    """Side of the network's input, px."""
-    return int(PREPROCESSING["size_px"])

@@ -19,7 +19,7 @@ from training.retina import evaluate
 from training.retina.data import PREPROCESSING, QUANTILE, Prepared, load
 from training.retina.lesions import evidence
 from training.retina.networks import ARCHITECTURE, MEMBERS, Answers, calibrate, held_out, network
-from training.retina.train import Plan
+from training.retina.train import SIZE, Plan
 
 NAME = "clear_dr"
 SOP_CLASSES = [
@@ -61,7 +61,6 @@ def description(
     shift: np.ndarray,
 ) -> dict[str, Any]:
     """Everything ``model.json`` says but the hash."""
-    size = evaluate.input_size()
     counts = {
         source: {part: sum(i.source == source and i.part == part for i in prepared.items) for part in ("train", "test")}
         for source in ("idrid", "idrid_lesions", "eyepacs_natural", "eyepacs_equalised")
@@ -92,7 +91,7 @@ def description(
         "input": {
             "modality": ["OP", "XC", "OT"],
             "sop_classes": SOP_CLASSES,
-            "tensor": {"name": "image", "shape": [-1, 3, size, size], "datatype": "FP32"},
+            "tensor": {"name": "image", "shape": [-1, 3, SIZE, SIZE], "datatype": "FP32"},
             "preprocessing": [{"step": "fundus_square", "parameters": PREPROCESSING}],
         },
         "classes": [
@@ -102,7 +101,7 @@ def description(
         "outputs": [
             {"name": "logits", "shape": [-1, 5], "datatype": "FP32"},
             {"name": "probabilities", "shape": [-1, 5], "datatype": "FP32"},
-            {"name": "response_maps", "shape": [-1, 5, size, size], "datatype": "FP32"},
+            {"name": "response_maps", "shape": [-1, 5, SIZE, SIZE], "datatype": "FP32"},
             {"name": "features", "shape": [-1, len(MEMBERS) * ARCHITECTURE.last], "datatype": "FP32"},
         ],
         "response_maps": {"rule": rule, "start": start, "reference": evaluate.reference_scale(model, prepared)},
@@ -158,9 +157,9 @@ def export(data: Path, plan: Plan, rule: Rule = "guided", start: Start = "contra
 
     `note` says how the training differed from the plan.
     """
-    prepared, answers, size = load(data), held_out(data), evaluate.input_size()
+    prepared, answers = load(data), held_out(data)
     slope, shift = calibrate(answers.logits, np.array([prepared.items[k].grade for k in answers.rows]))
     members, prior = ensemble(data, slope, shift)
-    weights = write_weights(NAME, build(members, (3, size, size), rule, start, prior=prior))
+    weights = write_weights(NAME, build(members, (3, SIZE, SIZE), rule, start, prior=prior))
     text = description(Model(weights), prepared, answers, plan, rule, start, slope, shift)
     return publish(NAME, text, note, "retina")
