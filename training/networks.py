@@ -103,8 +103,10 @@ class Inverted:
     dropout: float = 0.1
     in_channels: int = 3
     classes: int = 5
-    evidence: float = 16.0
-    """As in `Architecture`."""
+    evidence: float | tuple[float, ...] = 16.0
+    """As in `Architecture`; or one factor a class."""
+    one_sided: bool = False
+    """A place can speak for a class, but not against one; see `Sequencer.keep_one_sided`."""
     stem: int = 32
 
     def to_json(self) -> dict[str, Any]:
@@ -218,9 +220,13 @@ class Sequencer(nn.Module):
 
     With `Architecture.evidence`, logits = GAP(z_L) + prior: log-odds are the log prior odds plus the sum of local evidence
     (Good 1950, *Probability and the Weighing of Evidence*), so z_L can be zero where an image says nothing.
+
+    With `Inverted.one_sided` the kernels of the class layer are never negative, so z_L is not either, and a large healthy area
+    cannot outvote a small lesion by speaking against it. What then speaks against a grade is its prior, which is learnt.
     """
 
     prior: Tensor
+    factor: Tensor
 
     def __init__(self, architecture: Architecture | Inverted) -> None:
         super().__init__()
@@ -232,7 +238,21 @@ class Sequencer(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         last.weight.data.mul_(0.1)
-        self.register_buffer("prior", torch.zeros(architecture.classes))
+        factor = torch.tensor(architecture.evidence or 1.0).expand(architecture.classes)
+        self.register_buffer("factor", factor[:, None, None].clone(), persistent=False)
+        self.one_sided = isinstance(architecture, Inverted) and architecture.one_sided
+        if self.one_sided:
+            last.weight.data.abs_()
+            nn.init.constant_(self.layers[-4].bias, -1.0)  # type: ignore[arg-type]
+            self.prior = nn.Parameter(torch.zeros(architecture.classes))
+        else:
+            self.register_buffer("prior", torch.zeros(architecture.classes))
+
+    @torch.no_grad()
+    def keep_one_sided(self) -> None:
+        """After a training step: what has become negative of the class layer is 0 again, where it must not be."""
+        if self.one_sided:
+            self.layers[-1].weight.clamp_(min=0)  # type: ignore[operator]
 
     def hidden(self, x: Tensor) -> Tensor:
         """The last hidden layer's output, shape (B, K, h, w)."""
@@ -241,7 +261,7 @@ class Sequencer(nn.Module):
     def classify(self, hidden: Tensor) -> Tensor:
         """z_L, shape (B, N, h, w), of the last hidden layer's output; never in half precision."""
         z = self.layers[-1](hidden)
-        return (z.float() if z.dtype == torch.bfloat16 else z) * (self.architecture.evidence or 1.0)
+        return (z.float() if z.dtype == torch.bfloat16 else z) * self.factor
 
     def raw(self, x: Tensor) -> Tensor:
         """z_L, shape (B, N, h, w)."""
@@ -255,5 +275,5 @@ class Sequencer(nn.Module):
         """The network as the layers that response maps are defined on: batch norm and the factor of the class layer folded in."""
         *hidden, last = fold(self.layers)
         assert isinstance(last, Convolution)
-        factor = self.architecture.evidence or 1.0
-        return (*hidden, replace(last, weight=last.weight * factor, bias=last.bias * factor))
+        factor = self.factor.to(last.weight)
+        return (*hidden, replace(last, weight=last.weight * factor[..., None], bias=last.bias * factor[:, 0, 0]))

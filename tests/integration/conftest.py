@@ -128,9 +128,12 @@ class Server:
             time.sleep(0.1)
 
     def resident_bytes(self) -> int:
-        """Resident memory of the server and its children; a page that several share (libraries) counts once in all."""
+        """Resident memory of the server and its children; a page that several share (libraries) counts once in all.
+
+        A child between vfork and exec still runs in the server's own memory, under its command line, and is left out.
+        """
         assert self.process is not None
-        total = 0
+        total, own = 0, Path(f"/proc/{self.process.pid}/cmdline").read_bytes()
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 pid, rest = int(stat.parent.name), stat.read_text().rsplit(")", 1)[1].split()
@@ -138,6 +141,8 @@ class Server:
                 continue  # it ended while we looked
             if pid == self.process.pid or int(rest[1]) == self.process.pid:
                 try:
+                    if pid != self.process.pid and (stat.parent / "cmdline").read_bytes() == own:
+                        continue
                     shared = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
                 except OSError:
                     continue

@@ -1,11 +1,12 @@
 """The way back of a network as ONNX nodes: start signals at z_L, and every layer in reverse.
 
-Four things make it cheap:
+Five things make it cheap:
 
 - transposed convolutions are written as plain convolutions with flipped, swapped kernels, which ONNX Runtime runs fastest;
 - behind a strided convolution every second row and column of the way back sees other taps of the kernel. So the signal comes out
   in four phases, (even, odd) rows x (even, odd) columns, and stays so back through a ReLU and a 1x1 convolution that widened: a
   quarter of the work of a signal stuffed with zeros, and of its memory at a time;
+- an inverted block goes back some of its hidden channels at a time: what is widest is never whole in memory;
 - the map is the sum over the input's channels, so the first layer's kernel is summed before, not the maps after;
 - only (image, class) pairs whose start signal is not zero are sent back: with the start ``contrast`` a class that wins nowhere
   has an exactly zero map, and most classes win nowhere.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -26,6 +27,10 @@ from training.response_maps.reference import Rule, Start
 
 LAST = int(np.iinfo(np.int64).max)
 """Where a slice to the end ends."""
+PORTION = 1 << 20
+"""Numbers of one image that a block's hidden channels may have on the way back at a time; more are taken in portions."""
+BLOCK = 5
+"""Layers of an inverted block: convolution, ReLU, depthwise convolution, ReLU, 1x1 convolution."""
 UP = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 
 
@@ -70,10 +75,13 @@ def _taps(layer: Convolution, phase: int) -> tuple[range, tuple[int, int]]:
     return taps, (len(taps) - 1 - after, after)
 
 
-def _back(g: Graph, r: str, layer: Convolution) -> list[str]:
-    """Transposed convolution with a forward layer's kernel: its phases in row-major order, one where the stride is 1."""
+def _back(g: Graph, r: str, layer: Convolution, *, phased: bool = True) -> list[str]:
+    """Transposed convolution with a forward layer's kernel: its phases in row-major order, or all in one.
+
+    It is one where the stride is 1, where some phase would meet no tap, and unless `phased`.
+    """
     weight = layer.weight.numpy()
-    if weight.shape[2] - layer.padding < layer.stride:  # some phase would meet no tap
+    if not phased or weight.shape[2] - layer.padding < layer.stride:
         return [_transposed(g, r, g.kernel(weight), layer)]
     phases = []
     for i, j in np.ndindex(layer.stride, layer.stride):
@@ -84,10 +92,29 @@ def _back(g: Graph, r: str, layer: Convolution) -> list[str]:
     return phases
 
 
+def _is_pointwise(layer: Layer) -> bool:
+    """Whether a convolution meets no neighbour and all channels."""
+    return (
+        isinstance(layer, Convolution)
+        and layer.weight.shape[2] == layer.stride == layer.groups == 1
+        and not layer.padding
+    )
+
+
 def _narrows(layer: Convolution) -> bool:
     """Whether a signal is better joined behind the way back than before: nothing meets a neighbour, and channels get fewer."""
-    out, inputs, kernel, _ = layer.weight.shape
-    return kernel == layer.stride == 1 and not layer.padding and inputs * layer.groups <= out
+    out, inputs, *_ = layer.weight.shape
+    return _is_pointwise(layer) and inputs <= out
+
+
+def _is_inverted(block: Sequence[Layer]) -> bool:
+    """Whether layers are a convolution, a ReLU, a depthwise convolution, a ReLU and a 1x1 convolution."""
+    if [type(layer) for layer in block] != [Convolution, Rectifier, Convolution, Rectifier, Convolution]:
+        return False
+    wide, _, apart, _, narrow = block
+    assert isinstance(wide, Convolution)
+    assert isinstance(apart, Convolution)
+    return wide.groups == 1 and _is_pointwise(narrow) and apart.groups == len(apart.weight)
 
 
 def _joined(g: Graph, phases: list[str]) -> str:
@@ -194,10 +221,16 @@ class Route:
     signals: Signals
     rule: Rule
 
-    def through(self, layers: Sequence[Layer], trace: Trace, r: str, last: int = 0) -> list[str]:
-        """Signal at the output of `layers` back to the input of layer `last`, in phases."""
-        g, phases = self.g, [r]
-        for number in reversed(range(last, len(layers))):
+    def through(self, layers: Sequence[Layer], trace: Trace, r: str) -> list[str]:
+        """Signal at the output of `layers` back to their input, in phases."""
+        g, phases, number = self.g, [r], len(layers)
+        while number:
+            block = layers[max(0, number - BLOCK) : number]
+            if _is_inverted(block):
+                number -= BLOCK
+                phases = self._in_portions(block, trace, number, _joined(g, phases))
+                continue
+            number -= 1
             layer = layers[number]
             if isinstance(layer, Rectifier):
                 if number + 1 == len(layers) or not isinstance(layers[number + 1], Pool):
@@ -206,7 +239,7 @@ class Route:
             elif isinstance(layer, Convolution) and _narrows(layer):
                 phases = [part for phase in phases for part in _back(g, phase, layer)]
             elif isinstance(layer, Convolution):
-                phases = _back(g, _joined(g, phases), layer)
+                phases = self._dense(phases, layer)
             elif isinstance(layer, Sum):
                 r = _joined(g, phases)
                 body = self.through(layer.layers, trace.bodies[number], r)
@@ -218,6 +251,38 @@ class Route:
                 switches = _switches(g, trace.entries[number], trace.pooled[number], trace.sizes[number])
                 phases = [self.signals.masked(_double(g, r), switches)]
         return phases
+
+    def _in_portions(self, block: Sequence[Layer], trace: Trace, number: int, r: str) -> list[str]:
+        """An inverted block, whose first layer is layer `number`: back through some of its hidden channels at a time.
+
+        Between its dense convolutions no channel meets another, so what the portions bring back adds up to the block's.
+        """
+        wide, _, apart, _, narrow = block
+        assert isinstance(wide, Convolution)
+        assert isinstance(apart, Convolution)
+        assert isinstance(narrow, Convolution)
+        g, (height, width), channels = self.g, trace.sizes[number + 2], len(wide.weight)
+        count = min(channels, max(1, round(channels * height * width / PORTION)))
+        portions = []
+        for some in np.array_split(np.arange(channels), count):
+            part = slice(int(some[0]), int(some[-1]) + 1)
+            first, second = (self._channels(trace.entries[number + k], part, count) for k in (2, 4))
+            phases = self._gated(_back(g, r, replace(narrow, weight=narrow.weight[:, part])), second)
+            phases = _back(g, phases[0], replace(apart, weight=apart.weight[part], groups=len(some)))
+            phases, layer = self._gated(phases, first), replace(wide, weight=wide.weight[part])
+            if _is_pointwise(wide):
+                portions.append([_back(g, phase, layer)[0] for phase in phases])
+            else:
+                portions.append(self._dense(phases, layer))
+        return [phase[0] if count == 1 else g.add("Sum", *phase) for phase in zip(*portions, strict=True)]
+
+    def _dense(self, phases: list[str], layer: Convolution) -> list[str]:
+        """Where a single channel is left, phases would be too thin for ONNX Runtime's fast layout."""
+        return _back(self.g, _joined(self.g, phases), layer, phased=layer.weight.shape[1] > 1)
+
+    def _channels(self, x: str, part: slice, portions: int) -> str:
+        g = self.g
+        return x if portions == 1 else g.add("Slice", x, g.integers(part.start), g.integers(part.stop), g.integers(1))
 
     def _gated(self, phases: list[str], output: str) -> list[str]:
         """The rule at a ReLU with this output."""
@@ -242,10 +307,10 @@ def way_back(
     """
     classes = int(layers[-1].weight.shape[0])  # type: ignore[union-attr]
     r, image, flat = _start(g, trace.z, trace.size, classes, start)
-    r = _joined(g, Route(g, Signals(g, classes, image), rule).through(layers, trace, r, last=1))
     first = layers[0]
     assert isinstance(first, Convolution)
-    r = _transposed(g, r, g.constant(first.weight.numpy().sum(1, keepdims=True) / parts), first)
+    summed = replace(first, weight=first.weight.sum(1, keepdim=True) / parts)
+    r = _joined(g, Route(g, Signals(g, classes, image), rule).through((summed, *layers[1:]), trace, r))
     _, height, width = shape
     if image is None:
         return g.add("Reshape", r, g.integers(-1, classes, height, width))

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         "study", help="train other networks and recipes on the same photographs, into docs/results"
     )
     studies.add_argument(
-        "--only", nargs="+", default=[], choices=list(study.VARIANTS), help="train some of them, write nothing"
+        "--only", nargs="+", default=[], choices=list(study.VARIANTS), help="some of them; the others keep their rows"
     )
     choice.add_parser("compare", help="hold the maps of all methods against the drawn lesions, into docs/results")
     choice.add_parser("gallery", help="draw rightly and wrongly graded photographs of every grade, into docs/images")

@@ -99,7 +99,7 @@ def perform(member: Member, data: Path, plan: Plan) -> None:
     for start in range(0, len(rows), plan.batch):
         x = at_size(np.stack([prepared.images[k] for k in rows[start : start + plan.batch]]))
         hidden = trained.sequencer.hidden(x.contiguous(memory_format=torch.channels_last))
-        logits.append(trained.sequencer.classify(hidden).mean((2, 3)).double().numpy())
+        logits.append((trained.sequencer.classify(hidden).mean((2, 3)) + trained.sequencer.prior).double().numpy())
         oedema.append(trained.oedema(hidden.mean((2, 3))).double().numpy())
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     facts = {

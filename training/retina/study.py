@@ -43,6 +43,10 @@ class Variant:
 
 VARIANTS = {
     PRETRAINING: Variant("EfficientNet-Lite0, five of seven stages (what is shipped)", ARCHITECTURE),
+    "one-sided": Variant(
+        "the same, a place can speak for a grade but not against one",
+        Inverted(evidence=(16.0, 32.0, 32.0, 32.0, 32.0), one_sided=True),
+    ),
     "stages-7": Variant("EfficientNet-Lite0, all stages", Inverted(EFFICIENTNET_LITE0, 512)),
     "all-convolutional": Variant("all-convolutional sequencer of 0.1.0, from scratch", clear_dr()),
     "thesis": Variant(
@@ -115,7 +119,7 @@ def page(result: dict[str, Any]) -> str:
     lines = [
         "# CLEAR-DR: which network",
         "",
-        f"Written by `python -m training.retina study` on {result['date']}.",
+        "Written by `python -m training.retina study`.",
         "",
         (
             f"All networks learnt grades from the same {result['learnt']} equalised EyePACS photographs at {result['size']} px, "
@@ -126,8 +130,8 @@ def page(result: dict[str, Any]) -> str:
             "pointing without tolerance. No lesion has taught these networks yet."
         ),
         "",
-        "| network | parameters | kappa | AUC | share (null) | ratio | pointing | class correlation |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| network | parameters | kappa | AUC | share (null) | ratio | pointing | class correlation | measured |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, each in result["variants"].items():
         kappa, auc = each["kappa"], each["auc"]
@@ -140,31 +144,28 @@ def page(result: dict[str, Any]) -> str:
             f"{each['share'] / each['null']:.1f}",
             f"{each['pointing']:.2f}",
             f"{each['class_correlation']:.2f}",
+            each["date"],
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
 
 def perform(data: Path, results: Path, plan: Plan, only: Sequence[str] = ()) -> None:
-    """Train the variants named and stop; without any, train what is missing, measure all, and write the comparison."""
+    """Train what is missing, measure, and write the comparison; with names only those, and the other rows stay as they are."""
     torch.set_num_threads(plan.threads)
-    size, measured = plan.pretraining[-1][0], {}
+    path, size = results / "retina_study.json", plan.pretraining[-1][0]
+    measured = json.loads(path.read_text(encoding="utf-8"))["variants"] if only and path.exists() else {}
     for name in only or VARIANTS:
-        network = learn(name, data, plan)
-        if not only:
-            measured[name] = measure(network, _data(data, VARIANTS[name].recipe), size)
-    if only:
-        return
-    first = measured[PRETRAINING]
+        measured[name] = measure(learn(name, data, plan), _data(data, VARIANTS[name].recipe), size) | {"date": today()}
+    one = next(iter(measured.values()))
     result = {
-        "date": today(),
         "size": size,
         "epochs": sum(epochs for _, epochs in plan.pretraining),
         "draws": plan.draws,
         "learnt": len(pretraining_split(_data(data, "clear")).train),
-        "photographs": first["photographs"],
-        "drawn": first["drawn"],
-        "variants": measured,
+        "photographs": one["photographs"],
+        "drawn": one["drawn"],
+        "variants": {name: measured[name] for name in VARIANTS if name in measured},
     }
-    (results / "retina_study.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (results / "retina_study.md").write_text(page(result), encoding="utf-8")
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(page(result), encoding="utf-8")

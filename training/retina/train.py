@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,12 @@ SIZE = int(PREPROCESSING["size_px"])
 
 SHARES = {"idrid": 0.34, "idrid_lesions": 0.16, "eyepacs_natural": 0.14, "eyepacs_equalised": 0.36, "aptos": 0.3}
 """Shares of the sources in an epoch; those that are not there leave theirs to the others in proportion."""
+
+
+HEALTHY = 2.0
+"""So much log-odds a whole photograph may say for grade 0; lesions must be able to outvote it."""
+RATES = {"layer": 0.1, "prior": 20.0}
+"""Of a one-sided class layer, where steps add up over the channels, and of its prior, in learning rates."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ class Plan:
     lesions: float = 1.0
     oedema: float = 0.2
     evidence: float = 0.5
+    healthy: float = 0.1
+    """Of evidence for grade 0 beyond `HEALTHY`, where evidence is one-sided."""
     seed: int = 0
     threads: int = 1
     """Of one process; two trainings side by side are faster than one with two threads."""
@@ -127,6 +136,16 @@ class Taught(nn.Module):
         middle = self.sequencer.layers[: self.middle](x)
         hidden = self.sequencer.layers[self.middle : -1](middle)
         return self.sequencer.classify(hidden), self.lesions(middle), self.oedema(hidden.mean((2, 3)))
+
+    def groups(self, rate: float) -> list[dict[str, Any]]:
+        """Parameters with their learning rates, for an optimiser."""
+        if not self.sequencer.one_sided:
+            return [{"params": list(self.parameters()), "lr": rate, "full": rate}]
+        layer, prior = list(self.sequencer.layers[-1].parameters()), [self.sequencer.prior]
+        apart = {id(parameter) for parameter in (*layer, *prior)}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in apart]
+        rates = ((rest, 1.0), (layer, RATES["layer"]), (prior, RATES["prior"]))
+        return [{"params": found, "lr": rate * factor, "full": rate * factor} for found, factor in rates]
 
 
 def soft_labels(grade: Tensor, softness: float) -> Tensor:
@@ -249,10 +268,13 @@ def _loss(
     grade, risk = torch.tensor([item.grade for item in items]), torch.tensor([item.dme for item in items])
     drawn = torch.tensor([item.source == "idrid_lesions" for item in items])
     z, lesions, oedema = network(x.contiguous(memory_format=torch.channels_last))
-    logits, graded, rated = z.mean((2, 3)), grade >= 0, risk >= 0
+    local, graded, rated = z.mean((2, 3)), grade >= 0, risk >= 0
+    logits = local + network.sequencer.prior
     loss = F.cross_entropy(logits[graded], soft_labels(grade[graded], plan.softness))
     expected = F.softmax(logits[graded], 1) @ torch.arange(5.0)
     loss = loss + plan.distance * F.mse_loss(expected, grade[graded].float())
+    if network.sequencer.one_sided:
+        loss = loss + plan.healthy * F.relu(local[:, 0] - HEALTHY).square().mean()
     if rated.any():
         loss = loss + plan.oedema * F.cross_entropy(oedema[rated], risk[rated])
     if drawn.any():
@@ -275,7 +297,7 @@ def train(
     torch.set_num_threads(plan.threads)
     network = network.to(memory_format=torch.channels_last)
     average = Average(network)
-    optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=plan.decay)
+    optimiser = torch.optim.AdamW(network.groups(rate), weight_decay=plan.decay)
     sizes = [size for size, epochs in stages for _ in range(epochs)]
     run, first = Run(folder), 0
     if state := run.resume():
@@ -297,12 +319,15 @@ def train(
         ):
             progress = (epoch * steps + step) / (len(sizes) * steps)
             for group in optimiser.param_groups:
-                group["lr"] = rate * min(1, (progress + 1e-3) / 0.05) * (0.5 + 0.5 * math.cos(math.pi * progress))
+                group["lr"] = (
+                    group["full"] * min(1, (progress + 1e-3) / 0.05) * (0.5 + 0.5 * math.cos(math.pi * progress))
+                )
             rows = order[step * plan.batch : (step + 1) * plan.batch]
             loss = _loss(network, prepared, rows, size, plan, noise)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
+            network.sequencer.keep_one_sided()
             average.update(network)
             losses.append(loss.item())
         kappa = validate(average.network.sequencer, prepared, split.held, size)

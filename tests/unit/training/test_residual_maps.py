@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.explanations import zennit_composites
+from training.response_maps import way_back
 from training.response_maps.layers import Convolution, Layer, Rectifier, Residual, Sum, UnsupportedLayer, fold
 from training.response_maps.onnx_graph import build, is_mirrored, read_members
 from training.response_maps.reference import (
@@ -226,6 +227,27 @@ def test_onnx_runtime_against_the_float64_reference(rule, start, count):
     plain = run.run(["logits", "response_maps"], {"image": x.float().numpy(), "with_maps": np.array(False)})
     np.testing.assert_allclose(plain[0], logits, atol=1e-5)
     assert plain[1].shape == (0, *maps.shape[1:])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_blocks_go_back_in_portions(rule, monkeypatch):
+    """Behind a stem with a neighbourhood, and behind a 1x1 convolution; with and without a stride."""
+    torch.manual_seed(3)
+    network = nn.Sequential(
+        *(*rectified(3, 8, 3, 2), *rectified(8, 8, 3, groups=8), *normed(8, 6, 1)),
+        *(*rectified(6, 12, 1), *rectified(12, 12, 5, 2, groups=12), *normed(12, 8, 1)),
+        Residual(*rectified(8, 16, 1), *rectified(16, 16, 3, groups=16), *normed(16, 8, 1)),
+        *rectified(8, 12, 1),
+        nn.Conv2d(12, CLASSES, 1),
+    )
+    layers, x = fold(network.eval().double().requires_grad_(False)), images(2)
+    whole = len(build([layers], (3, 32, 48), rule).graph.node[0].attribute[1].g.node)
+    monkeypatch.setattr(way_back, "PORTION", 500)
+    parts = len(build([layers], (3, 32, 48), rule).graph.node[0].attribute[1].g.node)
+    assert parts > 2 * whole
+    for members in ([layers], [layers, layers]):
+        (maps,) = session(members, rule=rule).run(["response_maps"], {"image": x.float().numpy()})
+        assert_same_maps(maps, response_maps(layers, x, rule, "contrast").numpy())
 
 
 @pytest.mark.parametrize(("kernel", "stride", "groups"), [(1, 2, 1), (3, 3, 4), (5, 3, 2), (7, 2, 4), (4, 4, 4)])

@@ -12,6 +12,7 @@ import torch
 from scipy.special import softmax
 
 from training.networks import EFFICIENTNET_LITE0, Inverted, Sequencer, clear_dr, load_pretrained
+from training.response_maps.reference import forward
 from training.retina import evaluate, networks, study
 from training.retina import train as retina
 from training.retina.data import Photograph, Prepared, load
@@ -149,6 +150,26 @@ def test_stray_evidence() -> None:
     assert retina.stray(z, lesions * 0, grade).item() == 0
 
 
+def test_one_sided_evidence_speaks_against_no_grade(folder: Path, tmp_path: Path) -> None:
+    architecture = replace(SMALL, evidence=(8.0, 16.0, 16.0, 16.0, 16.0), one_sided=True)
+    torch.manual_seed(0)
+    network = retina.Taught(architecture)
+    network.sequencer.layers[-1].weight.data.mul_(0.01)
+    prepared = load(folder)
+    plan = replace(retina.Plan(), draws=64, batch=8)
+    split = retina.member_split(prepared, (0, 4))
+    learnt = retina.train(network, prepared, split, tmp_path / "one", ((64, 2),), 0.05, plan).sequencer
+    kernels = network.sequencer.layers[-1].weight.detach()
+    assert kernels.min() == 0 < kernels.max()  # some would have become negative
+    assert learnt.prior.abs().max() > 0
+    with torch.no_grad():
+        x = torch.randn(2, 3, 64, 64)
+        z = learnt.raw(x)
+        assert z.min() >= 0
+        torch.testing.assert_close(learnt(x), z.mean((2, 3)) + learnt.prior)
+        torch.testing.assert_close(forward(learnt.folded(), x.double()).output.float(), z, rtol=1e-3, atol=1e-3)
+
+
 def test_soft_labels_fall_with_the_distance() -> None:
     labels = retina.soft_labels(torch.tensor([0, 2]), 1.6)
     torch.testing.assert_close(labels.sum(1), torch.ones(2))
@@ -257,9 +278,15 @@ def test_the_study_measures_and_writes_its_page(folder: Path, tmp_path: Path, mo
     monkeypatch.setattr(study, "prepare", prepare)
     plan = replace(retina.Plan(), pretraining=((64, 1),), draws=16, batch=8)
     study.perform(folder, tmp_path, plan, ["thesis"])
-    assert made == ["thesis"] and not (tmp_path / "retina_study.json").exists()
+    path = tmp_path / "retina_study.json"
+    assert made == ["thesis"]
+    assert list(json.loads(path.read_text())["variants"]) == ["thesis"]
     study.perform(folder, tmp_path, plan)
-    result = json.loads((tmp_path / "retina_study.json").read_text())
+    result = json.loads(path.read_text())
     assert result["photographs"] == 7 and result["learnt"] == 7
+    result["variants"]["thesis"]["auc"]["value"] = 0.123
+    path.write_text(json.dumps(result))
+    study.perform(folder, tmp_path, plan, [networks.PRETRAINING])
+    assert json.loads(path.read_text())["variants"]["thesis"]["auc"]["value"] == 0.123
     text = (tmp_path / "retina_study.md").read_text()
     assert "| small |" in text and "| thesis |" in text and "python -m training.retina study" in text
