@@ -102,6 +102,16 @@ def _ablation(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _grey(found: dict[str, Any]) -> str:
+    """What the grey that fills an image says by itself."""
+    least = [min(each["ablation"]["random"], key=lambda p: p["share"]) for each in found["networks"].values()]
+    known = ", ".join(percent(p["only"]) for p in least)
+    return (
+        f"With {100 * least[0]['share']:.0f} % random patches the networks are still right for {known}: the grey that fills the "
+        "rest differs from class to class, so `only` starts there and not at chance."
+    )
+
+
 def _epochs(found: dict[str, Any]) -> list[str]:
     lines = [
         "| network | epoch | accuracy | likeness | concentration | useful |",
@@ -157,6 +167,8 @@ def _set(name: str, found: dict[str, Any]) -> list[str]:
         ),
         "",
         *_ablation(found),
+        "",
+        _grey(found),
         "",
         f"![accuracy over the share that is kept](anatomy_{name}_ablation.svg)",
         "",

@@ -100,7 +100,7 @@ def choose(x: Tensor, labels: np.ndarray, probabilities: np.ndarray, wrong: bool
 
 def _show(axes: Axes, picture: np.ndarray, title: str = "") -> None:
     axes.imshow(picture, interpolation="nearest")
-    axes.set_title(title, fontsize=6.5, pad=2)
+    axes.set_title(title, fontsize=6, pad=2, loc="left")
 
 
 def figure(layers: Sequence[Layer], examples: list[Example]) -> Figure:
@@ -116,7 +116,7 @@ def figure(layers: Sequence[Layer], examples: list[Example]) -> Figure:
         hot, other = (side[0] for side in two_sided(maps, example.said))
         top = float(max(hot.max(), other.max()))
         sides = binary(maps, example.said, BINARY_SHARE * top)[0]
-        said = f"{example.truth} is said to be {example.said}" if example.said != example.truth else f"{example.truth}"
+        said = f"{example.truth}, said {example.said}" if example.said != example.truth else f"{example.truth}"
         _show(row[0], np.repeat(image, 3 // image.shape[2], axis=2), f"{said}, p {example.probability:.2f}")
         heat = hot / hot.max().clamp_min(1e-30)
         _show(row[1], mpl.colormaps["hot"](heat.numpy())[..., :3])

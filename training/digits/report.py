@@ -114,11 +114,12 @@ def _points(found: dict[str, Any]) -> list[str]:
 
 def _set(name: str, found: dict[str, Any]) -> list[str]:
     title, plan, strong = TITLES[name], found["plan"], found["strong"]
+    part = f" --images {strong['n']}" if strong["n"] < found["test"]["n"] else ""
     lines = [
         f"## {title}",
         "",
         (
-            f"{found['date']}, commit {found['commit']}: `{COMMANDS[name]}`. {plan['epochs']} epochs of "
+            f"{found['date']}, commit {found['commit']}: `{COMMANDS[name]}{part}`. {plan['epochs']} epochs of "
             f"{found['images']['train']} images in {found['training_minutes']:g} minutes; turns of up to {plan['turn']:g} "
             f"degrees, shifts of up to {plan['shift']:g} px, size, aspect and slant changed by up to "
             f"{100 * plan['stretch']:g} %; weights averaged. The last {found['held']['n']} training images were only watched: "
