@@ -41,13 +41,18 @@ class Variant:
     """Of the prepared arrays: see `training.retina.data.prepare`."""
 
 
+ONE_SIDED = (16.0, 32.0, 32.0, 32.0, 32.0)
 VARIANTS = {
     PRETRAINING: Variant("EfficientNet-Lite0, five of seven stages (what is shipped)", ARCHITECTURE),
     "one-sided": Variant(
         "the same, a place can speak for a grade but not against one",
-        Inverted(evidence=(16.0, 32.0, 32.0, 32.0, 32.0), one_sided=True),
+        Inverted(evidence=ONE_SIDED, one_sided=True),
     ),
     "stages-7": Variant("EfficientNet-Lite0, all stages", Inverted(EFFICIENTNET_LITE0, 512)),
+    "one-sided-7": Variant(
+        "the same, a place can speak for a grade but not against one",
+        Inverted(EFFICIENTNET_LITE0, 512, evidence=ONE_SIDED, one_sided=True),
+    ),
     "all-convolutional": Variant("all-convolutional sequencer of 0.1.0, from scratch", clear_dr()),
     "thesis": Variant(
         "the same, with the thesis' recipe (circle crop, flips, standardised channels)", clear_dr(), "thesis"
