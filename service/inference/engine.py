@@ -111,9 +111,8 @@ class Engine:
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = False  # the arena keeps the largest batch's memory for ever
-        options.enable_mem_reuse = (
-            False  # a buffer that waits for its next use is memory, too: a quarter of a photograph's
-        )
+        # A buffer that waits for its next use is memory, too: a quarter of what a photograph takes.
+        options.enable_mem_reuse = False
         options.add_session_config_entry(
             "session.intra_op.allow_spinning", "0"
         )  # idle threads leave the cores to the decoders

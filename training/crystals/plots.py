@@ -15,7 +15,7 @@ from training.crystals.robustness import METHODS
 from training.plotting import save, style
 
 COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000", "#999999", "#882255")
-"""Told apart by the colour-blind (Okabe and Ito)."""
+"""Told apart by the colour-blind (Okabe and Ito, and one of Tol's)."""
 LINES = ("-", "--", "-.", ":")
 AXES = {"displacement": "displacement σ, Å", "vacancy": "vacancies, share", "substitution": "substitutions, share"}
 

@@ -40,14 +40,16 @@ CLASSES = (
 def ensemble(data: Path, slope: float, shift: np.ndarray) -> tuple[list[tuple[Layer, ...]], Tensor]:
     """The trained members with the calibration folded in, and their common prior.
 
-    The slope multiplies every z_L, and so the response maps; the shift is the prior.
+    The slope multiplies every z_L, and so the response maps; the prior is the shift and what the members learnt of it.
     """
-    members = []
+    members, prior = [], torch.from_numpy(shift)
     for member in MEMBERS:
-        *hidden, last = network(data / member.name).folded()
+        trained = network(data / member.name)
+        *hidden, last = trained.folded()
         assert isinstance(last, Convolution)
         members.append((*hidden, replace(last, weight=last.weight * slope, bias=last.bias * slope)))
-    return members, torch.from_numpy(shift)
+        prior = prior + slope * trained.prior.detach().double() / len(MEMBERS)
+    return members, prior
 
 
 def description(

@@ -12,8 +12,8 @@ import torch
 from scipy.special import softmax
 
 from training.networks import EFFICIENTNET_LITE0, Inverted, Sequencer, clear_dr, load_pretrained
-from training.response_maps.reference import forward
-from training.retina import evaluate, networks, study
+from training.response_maps.reference import ensemble_forward, forward
+from training.retina import evaluate, export, networks, study
 from training.retina import train as retina
 from training.retina.data import Photograph, Prepared, load
 
@@ -168,6 +168,21 @@ def test_one_sided_evidence_speaks_against_no_grade(folder: Path, tmp_path: Path
         assert z.min() >= 0
         torch.testing.assert_close(learnt(x), z.mean((2, 3)) + learnt.prior)
         torch.testing.assert_close(forward(learnt.folded(), x.double()).output.float(), z, rtol=1e-3, atol=1e-3)
+
+
+def test_an_ensemble_answers_with_the_priors_that_its_members_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    trained = {member.name: Sequencer(replace(SMALL, one_sided=True)).eval() for member in networks.MEMBERS}
+    for each in trained.values():
+        each.prior.data.normal_()
+    monkeypatch.setattr(export, "network", lambda folder: trained[folder.name])
+    slope, shift = 0.5, np.arange(5.0)
+    members, prior = export.ensemble(Path(), slope, shift)
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = torch.stack([slope * each(x) for each in trained.values()]).mean(0) + torch.from_numpy(shift)
+    logits, _ = ensemble_forward(members, x.double(), prior=prior)
+    torch.testing.assert_close(logits, expected.double(), rtol=1e-4, atol=1e-4)
 
 
 def test_soft_labels_fall_with_the_distance() -> None:
