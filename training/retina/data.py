@@ -35,6 +35,8 @@ LESIONS = ("MA", "HE", "EX", "SE")
 LESION_GRID = 64
 """Raster of the lesion labels: 8 px of the 512 px input."""
 FOLDS = 8
+IDRID_BLOCK = 13
+"""So many neighbouring numbers of IDRiD are in one fold: photographs of one patient, whom it does not name, may be neighbours."""
 EYEPACS_TEST_FOLD = 0
 LEAST_PX = 2 * SIZE
 """A large JPEG is decoded at a half, a quarter or an eighth of its size while both sides keep so many pixels."""
@@ -70,12 +72,18 @@ class Photograph:
     dme: int = -1
     """IDRiD's risk of macular oedema, 0-2; -1 elsewhere."""
     fold: int = -1
-    """0-7, by hash of the patient; what is trained on a part of the folds leaves out the others."""
+    """0-7, by hash of the patient, of IDRiD by `idrid_fold`; what is trained on a part of the folds leaves out the others."""
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
+
+
+def idrid_fold(name: str) -> int:
+    """Fold of a photograph of IDRiD, by its number in names such as ``train/IDRiD_001.jpg``."""
+    number = int(name.rpartition("_")[2].removesuffix(".jpg"))
+    return (number - 1) // IDRID_BLOCK % FOLDS
 
 
 def idrid_photographs(graded: Mapping[str, tuple[Place, int, int]], drawn: Mapping[str, Place]) -> list[Photograph]:
@@ -96,7 +104,7 @@ def idrid_photographs(graded: Mapping[str, tuple[Place, int, int]], drawn: Mappi
 
     def photograph(place: Place, source: str, name: str, grade: int, dme: int) -> Photograph:
         patient, part = f"idrid {name}", "test" if name.startswith("test/") else "train"
-        return Photograph(*place, source, patient, grade, part, "", dme, fold_of(patient, FOLDS))
+        return Photograph(*place, source, patient, grade, part, "", dme, idrid_fold(name))
 
     found = [photograph(graded[name][0], "idrid", name, *label) for name, label in labels.items()]
     for name, place in drawn.items():

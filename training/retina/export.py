@@ -16,7 +16,7 @@ from training.response_maps.layers import Convolution, Layer
 from training.response_maps.onnx_graph import build
 from training.response_maps.reference import Rule, Start
 from training.retina import evaluate
-from training.retina.data import PREPROCESSING, QUANTILE, Prepared, load
+from training.retina.data import IDRID_BLOCK, PREPROCESSING, QUANTILE, Prepared, load
 from training.retina.lesions import evidence
 from training.retina.networks import ARCHITECTURE, MEMBERS, Answers, calibrate, held_out, network
 from training.retina.train import SIZE, Plan
@@ -76,18 +76,20 @@ def description(
     metrics += [
         figure
         for source, c in known.items()
-        for figure in evaluate.figures(c, evaluate.SOURCES[source], evaluate.CROSS_SPLIT)
+        for figure in evaluate.figures(c, evaluate.SOURCES[source], evaluate.CROSS_SPLITS[source])
     ]
+    metrics += evaluate.oedema(prepared, answers)
     eyepacs = (
         "Kaggle Diabetic Retinopathy Detection 2015, provided by EyePACS: research use under the competition's terms"
     )
     return {
-        "version": "0.2.0",
+        "version": "0.3.0",
         "title": "CLEAR-DR: diabetic-retinopathy grade from a fundus photograph",
         "description": (
             f"An ensemble of {len(MEMBERS)} networks: EfficientNet-Lite0's first five stages, one convolution, five classes (the "
             "grades 0-4 of the international scale), global average pooling (Kumar 2020, ch. 5). Log-odds are a prior plus the "
-            "mean of local evidence. CLEAR maps show which grade dominates where, and how strongly."
+            "mean of local evidence, which speaks for a grade, never against one. CLEAR maps show which grade dominates "
+            "where, and how strongly."
         ),
         "task": "dr_grade",
         "input": {
@@ -123,7 +125,10 @@ def description(
             "Learnt from few photographs: IDRiD (one camera, one clinic) and a thinned, noisily labelled part of EyePACS.",
             "Other retinal disease is not looked for; laser scars and media opacity were not studied.",
             "Neighbouring grades are often taken for one another (see the recalls); too low weighs more than too high.",
-            "IDRiD names no patients, and photographs with neighbouring numbers are alike: its cross-validated figures flatter.",
+            (
+                "IDRiD names no patients. Photographs with neighbouring numbers are alike, so its cross-validation leaves out "
+                "blocks of them; two photographs of one patient may still be on both sides."
+            ),
         ],
         "training": {
             "data": [
@@ -142,7 +147,8 @@ def description(
             "split": (
                 "By patient, asserted in code. IDRiD: official test split; duplicates and lesion-test photographs taken out of "
                 "training. EyePACS: one of eight folds by hash of the patient is test. Of the rest each member left out two of "
-                "eight folds of IDRiD and of EyePACS' patients with a natural-colour photograph."
+                f"eight folds of IDRiD (in blocks of {IDRID_BLOCK} neighbouring numbers) and of EyePACS' patients with a "
+                "natural-colour photograph."
             ),
             "seed": plan.seed,
             "plan": plan.__dict__,

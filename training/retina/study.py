@@ -1,14 +1,14 @@
 """Other networks and the thesis' own recipe, trained on the same photographs as the network that the members start from.
 
-All learn grades from EyePACS' equalised copies at 256 px, as many epochs, and are measured on patients of whom there is a
-photograph in natural colour, and on IDRiD's drawn lesions: none has seen a photograph of either.
+All learn grades from EyePACS' equalised copies, as `STAGES` says, and are measured on patients of whom there is a photograph
+in natural colour, and on IDRiD's drawn lesions: none has seen a photograph of either.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from training.response_maps import evidence as ev
 from training.response_maps.reference import response_maps
 from training.retina.data import Prepared, load, prepare
 from training.retina.evaluate import cases
-from training.retina.networks import ARCHITECTURE, PRETRAINING, imagenet_weights
+from training.retina.networks import ARCHITECTURE, imagenet_weights
 from training.retina.train import Plan, Taught, at_size, predict, pretraining_split, train
 from training.run import seed_everything
 
@@ -41,17 +41,17 @@ class Variant:
     """Of the prepared arrays: see `training.retina.data.prepare`."""
 
 
-ONE_SIDED = (16.0, 32.0, 32.0, 32.0, 32.0)
+STAGES = ((256, 6),)
+"""Input size in px and epochs: fewer than of the network that the shipped members start from."""
 VARIANTS = {
-    PRETRAINING: Variant("EfficientNet-Lite0, five of seven stages (what is shipped)", ARCHITECTURE),
+    "stages-5": Variant("EfficientNet-Lite0, five of seven stages (shipped in 0.2.0)", Inverted()),
     "one-sided": Variant(
-        "the same, one-sided: a place can speak for a grade but not against one",
-        Inverted(evidence=ONE_SIDED, one_sided=True),
+        "the same, one-sided: a place can speak for a grade but not against one (shipped)", ARCHITECTURE
     ),
     "stages-7": Variant("EfficientNet-Lite0, all stages", Inverted(EFFICIENTNET_LITE0, 512)),
     "one-sided-7": Variant(
         "the same, one-sided: a place can speak for a grade but not against one",
-        Inverted(EFFICIENTNET_LITE0, 512, evidence=ONE_SIDED, one_sided=True),
+        replace(ARCHITECTURE, stages=EFFICIENTNET_LITE0, last=512),
     ),
     "all-convolutional": Variant("all-convolutional sequencer of 0.1.0, from scratch", clear_dr()),
     "thesis": Variant(
@@ -75,9 +75,8 @@ def learn(name: str, data: Path, plan: Plan) -> Taught:
     network = Taught(variant.architecture)
     if isinstance(variant.architecture, Inverted):
         load_pretrained(network.sequencer, imagenet_weights())
-    folder = data / (name if name == PRETRAINING else f"study-{name}")
     split = pretraining_split(prepared)
-    return train(network, prepared, split, folder, plan.pretraining, plan.pretraining_rate, plan)
+    return train(network, prepared, split, data / f"study-{name}", STAGES, plan.pretraining_rate, plan)
 
 
 def measure(network: Taught, prepared: Prepared, size: int) -> dict[str, Any]:
@@ -133,7 +132,8 @@ def page(result: dict[str, Any]) -> str:
             f"and on IDRiD's {result['drawn']} training photographs with drawn lesions, of which none had seen any: guided + "
             "contrast map of the true grade, share of positive response on lesions (the lesions' share of the lit field), "
             "pointing without tolerance. No lesion has taught these networks yet. What is one-sided also has a learnt prior, "
-            "larger factors for the grades 1 to 4, a bound on the evidence for grade 0, and learning rates of its own for both."
+            "larger factors for the grades 1 to 4, a bound on the evidence for grade 0, and learning rates of its own for both. "
+            "What was measured until 2026-11-26 was trained with weaker augmentation: no field was cut off."
         ),
         "",
         "| network | parameters | kappa | AUC | share (null) | ratio | pointing | class correlation | measured |",
@@ -159,14 +159,14 @@ def page(result: dict[str, Any]) -> str:
 def perform(data: Path, results: Path, plan: Plan, only: Sequence[str] = ()) -> None:
     """Train what is missing, measure, and write the comparison; with names only those, and the other rows stay as they are."""
     torch.set_num_threads(plan.threads)
-    path, size = results / "retina_study.json", plan.pretraining[-1][0]
+    path, size = results / "retina_study.json", STAGES[-1][0]
     measured = json.loads(path.read_text(encoding="utf-8"))["variants"] if only and path.exists() else {}
     for name in only or VARIANTS:
         measured[name] = measure(learn(name, data, plan), _data(data, VARIANTS[name].recipe), size) | {"date": today()}
     one = next(iter(measured.values()))
     result = {
         "size": size,
-        "epochs": sum(epochs for _, epochs in plan.pretraining),
+        "epochs": sum(epochs for _, epochs in STAGES),
         "draws": plan.draws,
         "learnt": len(pretraining_split(_data(data, "clear")).train),
         "photographs": one["photographs"],
