@@ -17,7 +17,7 @@ from typing import Any
 
 import pydicom
 from PIL import Image, ImageFilter, ImageOps
-from playwright.sync_api import Page
+from playwright.sync_api import Page, ViewportSize
 
 from benchmarks.server import server
 from docs.images.make import post
@@ -32,6 +32,9 @@ EYES = {"R": "test/IDRiD_015.jpg", "L": "test/IDRiD_014.jpg"}
 BLURRED = "idrid/original/IDRiD_003.jpg"
 FORM = (1072, 712)
 """Of what `photograph` makes, px."""
+USUAL: ViewportSize = {"width": 1280, "height": 800}
+ROOM: ViewportSize = {"width": 1280, "height": 1040}
+"""The window, CSS px; and one that has room for what both eyes amount to."""
 UNGRADABLE = 24
 """Radius, px, of the blur that makes a photograph ungradable."""
 QUALITY = 90
@@ -88,7 +91,7 @@ def main() -> int:
         Image.open(data / BLURRED).filter(ImageFilter.GaussianBlur(UNGRADABLE)).save(blurred)
         bad = post(base, blurred.name, blurred.read_bytes(), {"laterality": "L"})
         suspicious = max(chest["findings"], key=lambda one: one["operating_point"]["score"])
-        with tab(base) as page:
+        with tab(base, **USUAL) as page:
             root = f"{base}/viewer/#"
             page.goto(f"{root}/study/{chest['input']['study']}/{chest['id']}/{suspicious['id']}")
             ready(page, "ct-stage")
@@ -106,9 +109,11 @@ def main() -> int:
             page.keyboard.press("?")
             shot(page, "keys")
             page.keyboard.press("Escape")
+            page.set_viewport_size(ROOM)
             page.goto(f"{root}/study/{study}/{eyes[0]['id']}")
             ready(page, "eye", 2)
             shot(page, "eyes")
+            page.set_viewport_size(USUAL)
             page.goto(f"{root}/analysis/{bad['id']}")
             ready(page, "eye")
             shot(page, "retake")

@@ -224,6 +224,11 @@ def _entries(view: _View) -> tuple[str, list[Entry]]:
     return title, entries
 
 
+def _digits(value: float) -> str:
+    """Three significant digits, thousands without an exponent."""
+    return f"{float(f'{value:.3g}'):g}"
+
+
 def _notes(view: _View) -> list[str]:
     """What has to be known to read the picture: scale, rule and start, and what is odd about this one."""
     top, maps = view.top, view.maps
@@ -236,10 +241,10 @@ def _notes(view: _View) -> list[str]:
         notes.append(f"No positive response{' of this class' if signed else ''}{' in this slice' if several else ''}.")
     own = f"these {len(maps.response)} slices" if several else "this image"
     whose = own if view.scale == "per_image" else "the same for all images"
-    over = f"; the strongest here, {strongest:.3g}, is drawn as the limit" if strongest > top * (1 + 1e-6) else ""
+    over = f"; the strongest here, {_digits(strongest)}, is drawn as the limit" if strongest > top * (1 + 1e-6) else ""
     if strongest > 0:
         notes.append(
-            f"Scale: {f'-{top:.3g}' if signed else '0'} .. {top:.3g} ({whose}), brightness by square root{over}"
+            f"Scale: {f'-{_digits(top)}' if signed else '0'} .. {_digits(top)} ({whose}), brightness by square root{over}"
         )
     if maps.start == "class" and (alike := class_correlation(view.response)) is not None:
         notes.append(f"Correlation of the classes' maps: {alike:.2f} (1 = the map says nothing about the class)")

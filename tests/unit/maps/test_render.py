@@ -162,6 +162,7 @@ def test_legend_says_what_is_shown(make: Make, response: np.ndarray, monkeypatch
         in words
     )
     assert "Scale: 0 .. 4 (this image)" in said(monkeypatch, make(response[None]))
+    assert "Scale: 0 .. 4000 (this image)" in said(monkeypatch, make(1e3 * response[None]))
     words = said(monkeypatch, maps, "two-sided")
     assert "Gamma: 0.50" in words
     assert "others: 0.50 together" in words

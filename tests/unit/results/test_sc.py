@@ -159,7 +159,8 @@ def test_a_nodule_says_what_was_decided_and_by_whom(make_report: Make, written: 
 
 
 def test_an_eye_says_its_grade_its_side_and_its_quality(make_report: Make, written: list[str]) -> None:
-    made(make_report("op", "graded", side="L"))
+    report = make_report("op", "graded", side="L")
+    made(report)
     text = said(written)
     for words in (
         "Left eye: Moderate NPDR (retinopathy grade 2 of 0-4)",
@@ -167,7 +168,7 @@ def test_an_eye_says_its_grade_its_side_and_its_quality(make_report: Make, writt
         "Vision-threatening diabetic retinopathy: no",
         "Operating point mtmDR: POSITIVE",
         "Usable - meets the quality control standard",
-        "clear_dr, version 0.2.0",
+        f"clear_dr, version {report.bundle.version}",
         "CLEAR map",
         "Research use only. Not for primary diagnosis.",
     ):
