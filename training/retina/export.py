@@ -61,6 +61,7 @@ def description(
     start: Start,
     slope: float,
     shift: np.ndarray,
+    prior: Tensor,
 ) -> dict[str, Any]:
     """Everything ``model.json`` says but the hash."""
     counts = {
@@ -117,13 +118,17 @@ def description(
                 "photographs, each answered by the member that left it out; folded into the class layers and the prior"
             ),
             "slope": slope,
-            "prior_logits": shift.tolist(),
+            "prior_logits": prior.tolist(),
         },
         "limits_of_use": [
             "Research use. Not for primary diagnosis.",
             "Colour photographs of adult eyes, field centred on macula or disc, 30-60 degrees; the whole field visible.",
             "Learnt from few photographs: IDRiD (one camera, one clinic) and a thinned, noisily labelled part of EyePACS.",
             "Other retinal disease is not looked for; laser scars and media opacity were not studied.",
+            (
+                "Where the network finds nothing, the answer is its prior: no retinopathy, with probability "
+                f"{float(torch.softmax(prior, 0)[0]):.2f}."
+            ),
             "Neighbouring grades are often taken for one another (see the recalls); too low weighs more than too high.",
             (
                 "IDRiD names no patients. Photographs with neighbouring numbers are alike, so its cross-validation leaves out "
@@ -169,5 +174,5 @@ def export(data: Path, plan: Plan, rule: Rule = "guided", start: Start = "contra
     slope, shift = calibrate(answers.logits, np.array([prepared.items[k].grade for k in answers.rows]))
     members, prior = ensemble(data, slope, shift)
     weights = write_weights(NAME, build(members, (3, SIZE, SIZE), rule, start, prior=prior))
-    text = description(Model(weights), prepared, answers, plan, rule, start, slope, shift)
+    text = description(Model(weights), prepared, answers, plan, rule, start, slope, shift, prior)
     return publish(NAME, text, note, "retina")
