@@ -134,7 +134,9 @@ def test_without_equalised_copies_the_members_start_from_imagenet(
     assert (networks.network(folder / networks.PRETRAINING).layers[0].weight == 0.25).all()
     shares = retina.member_split(load(folder), (1, 5)).shares
     assert sum(shares.values()) == pytest.approx(1) and set(shares) == {"idrid", "idrid_lesions", "eyepacs_natural"}
-    assert shares["idrid"] / shares["eyepacs_natural"] == pytest.approx(retina.SHARES["idrid"] / retina.SHARES["eyepacs_natural"])
+    assert shares["idrid"] / shares["eyepacs_natural"] == pytest.approx(
+        retina.SHARES["idrid"] / retina.SHARES["eyepacs_natural"]
+    )
 
 
 def test_stray_evidence() -> None:
