@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 import urllib.request
 import uuid
 import zipfile
@@ -26,14 +27,19 @@ NODULE_MM = [-50.8, -148.3, 57.5]
 
 
 def post(base: str, name: str, data: bytes, request: dict[str, Any]) -> dict[str, Any]:
-    """Send one file; the Analysis body."""
+    """Send one file; the Analysis body, once it is complete."""
     mark = uuid.uuid4().hex
     part = f'--{mark}\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n'
     body = (part % ("request", "")).encode() + json.dumps(request).encode() + b"\r\n"
     body += (part % ("files", f'; filename="{name}"')).encode() + data + f"\r\n--{mark}--\r\n".encode()
     head = {"Content-Type": f"multipart/form-data; boundary={mark}"}
     with urllib.request.urlopen(urllib.request.Request(f"{base}/api/v1/analyses", body, head), timeout=120) as answer:
-        return dict(json.load(answer))
+        analysis = dict(json.load(answer))
+    while analysis["status"] in ("queued", "running"):
+        time.sleep(0.5)
+        with urllib.request.urlopen(f"{base}/api/v1/analyses/{analysis['id']}", timeout=120) as answer:
+            analysis = dict(json.load(answer))
+    return analysis
 
 
 def panel(base: str, analysis: dict[str, Any], title: str, query: str) -> Image.Image:
