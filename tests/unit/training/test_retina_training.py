@@ -7,11 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from scipy.special import softmax
 
+from models.bundle import ROOT
+from models.bundle import load as load_bundle
 from training.networks import EFFICIENTNET_LITE0, Inverted, Sequencer, clear_dr, load_pretrained
+from training.response_maps.onnx_graph import read_members
 from training.response_maps.reference import ensemble_forward, forward
 from training.retina import evaluate, export, networks, study
 from training.retina import train as retina
@@ -185,6 +189,17 @@ def test_an_ensemble_answers_with_the_priors_that_its_members_learnt(monkeypatch
         expected = torch.stack([slope * each(x) for each in trained.values()]).mean(0) + torch.from_numpy(shift)
     logits, _ = ensemble_forward(members, x.double(), prior=prior)
     torch.testing.assert_close(logits, expected.double(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_card_says_what_the_shipped_network_is() -> None:
+    """A place never speaks against a grade, and the prior that is answered without any evidence is the one in the card."""
+    bundle = load_bundle(ROOT / "clear_dr")
+    members, prior = read_members(onnx.load(ROOT / "clear_dr" / "model.onnx"))
+    assert prior is not None and len(members) == 4
+    assert all((last.weight >= 0).all() and (last.bias >= 0).all() for *_, last in members)
+    assert bundle.description["calibration"]["prior_logits"] == pytest.approx(prior.tolist(), abs=1e-5)
+    healthy = f"no retinopathy, with probability {softmax(prior.numpy())[0]:.2f}"
+    assert any(healthy in line for line in bundle.description["limits_of_use"])
 
 
 def test_soft_labels_fall_with_the_distance() -> None:
