@@ -511,7 +511,7 @@ def test_a_revision_needs_no_attempt_of_the_first_version(bench: Bench, analysis
         first = set(delivered(bench, analysis))
         bench.judge(analysis, "n1", "rejected")
         wait_for(lambda: bench.get(analysis).revision == 1)
-        wait_for(lambda: "waiting" not in {state for state, _ in delivered(bench, analysis).values()})
+        wait_for(lambda: not {"waiting", "sending"} & {state for state, _ in delivered(bench, analysis).values()})
         new = {name: how for name, how in delivered(bench, analysis).items() if name not in first}
         assert {kind for _, kind, _ in new} == {"SR", "SEG", "RN", "callback"}
         assert set(new.values()) == {("sent", 1)}, "at the first attempt, which is the only one"
