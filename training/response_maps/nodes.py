@@ -29,6 +29,11 @@ class Graph:
         self.kernels: dict[str, np.ndarray] = {}
         """Shape (in / groups, out, k, k)."""
         self.made = 0
+        self._backwards: dict[tuple[Any, ...], str] = {}
+
+    def branch(self) -> None:
+        """Begin the nodes of a branch."""
+        self.nodes, self._backwards = [], {}
 
     @staticmethod
     def _kept(store: dict[str, np.ndarray], letter: str, array: np.ndarray) -> str:
@@ -66,19 +71,23 @@ class Graph:
         if not self.shared:
             swapped = weight.swapaxes(0, 1).reshape(apart).swapaxes(0, 1).reshape(joined)
             return self.constant(swapped[:, :, list(rows)][:, :, :, list(columns)])
-        name = self._stored(weight)
-        if groups > 1:
-            name = self.add("Transpose", self.add("Reshape", name, self.integers(*apart)), perm=[1, 0, 2, 3, 4])
-            name = self.add("Reshape", name, self.integers(*joined))
-        ends = [taps.stop if taps.stop >= 0 else END for taps in (rows, columns)]
-        return self.add(
-            "Slice",
-            name,
-            self.integers(rows.start, columns.start),
-            self.integers(*ends),
-            self.integers(2, 3),
-            self.integers(rows.step, columns.step),
-        )
+        stored = self._stored(weight)
+        key = (stored, groups, rows, columns)
+        if key not in self._backwards:
+            name = stored
+            if groups > 1:
+                name = self.add("Transpose", self.add("Reshape", name, self.integers(*apart)), perm=[1, 0, 2, 3, 4])
+                name = self.add("Reshape", name, self.integers(*joined))
+            ends = [taps.stop if taps.stop >= 0 else END for taps in (rows, columns)]
+            self._backwards[key] = self.add(
+                "Slice",
+                name,
+                self.integers(rows.start, columns.start),
+                self.integers(*ends),
+                self.integers(2, 3),
+                self.integers(rows.step, columns.step),
+            )
+        return self._backwards[key]
 
     def flipped(self, x: str, *axes: int) -> str:
         """Reverse the order of the elements of x along `axes`."""

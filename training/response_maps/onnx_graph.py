@@ -88,13 +88,13 @@ def build(
         "features": [sum(head[1] for head in heads)],
     }
     looks = 2 if mirrored else 1
-    back = partial(way_back, shape=shape, rule=rule, start=start, parts=len(members) * looks)
+    back = partial(way_back, rule=rule, start=start, parts=len(members) * looks)
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", channels, height, width])
     switch = helper.make_tensor_value_info("with_maps", TensorProto.BOOL, [])
     branches = {
-        "then_branch": _branch(g, "prediction_and_maps", members, outputs, prior, looks, back),
+        "then_branch": _branch(g, "prediction_and_maps", members, shape, outputs, prior, looks, back),
         "else_branch": _branch(
-            g, "prediction", members, outputs, prior, looks, partial(_no_maps, outputs["response_maps"])
+            g, "prediction", members, shape, outputs, prior, looks, partial(_no_maps, outputs["response_maps"])
         ),
     }
     node = helper.make_node("If", ["with_maps"], list(outputs), **branches)
@@ -118,21 +118,21 @@ def _branch(
     g: Graph,
     name: str,
     members: Sequence[Sequence[Layer]],
+    shape: tuple[int, int, int],
     outputs: dict[str, list[int]],
     prior: Tensor | None,
     looks: int,
     back: Back,
 ) -> onnx.GraphProto:
     """One branch of the graph: the forward pass, and the maps that `back` adds."""
-    g.nodes = []
-    _, height, width = outputs["response_maps"]
+    g.branch()
     x = "image" if looks == 1 else g.add("Concat", "image", g.flipped("image", 3), axis=0)
     logits: list[str] = []
     maps: list[str] = []
     features: list[str] = []
     made = {}
     for layers in members:
-        trace = _forward(g, layers, x, (height, width))
+        trace = _forward(g, layers, x, shape)
         logits.append(_gap(g, trace.z))
         if len(logits) == len(members):  # all are known, and the last way back is still to come
             made["logits"] = _over_looks(g, _sum(g, logits), looks, len(members) * looks)
@@ -176,22 +176,24 @@ def _over_looks(g: Graph, x: str, looks: int, divisor: int = 1, *, images: bool 
     return x if divisor == 1 else g.add("Mul", x, g.constant(1 / divisor))
 
 
-def _forward(g: Graph, layers: Sequence[Layer], x: str, size: tuple[int, int]) -> Trace:
-    """Add one network's forward pass over x, images of (height, width) `size`."""
+def _forward(g: Graph, layers: Sequence[Layer], x: str, shape: tuple[int, int, int]) -> Trace:
+    """Add one network's forward pass over x, images of `shape` (C, H, W)."""
     entries: list[str] = []
-    sizes: list[tuple[int, int]] = []
+    shapes: list[tuple[int, int, int]] = []
     pooled: dict[int, str] = {}
     bodies: dict[int, Trace] = {}
     for number, layer in enumerate(layers):
         entries.append(x)
-        sizes.append(size)
+        shapes.append(shape)
+        channels, height, width = shape
         step = 2 if isinstance(layer, Pool) else layer.stride if isinstance(layer, Convolution) else 1
-        if size[0] % step or size[1] % step:
+        if height % step or width % step:
             raise ValueError(
-                f"layer {number} would meet {size[1]} x {size[0]} px, not divisible by {step}: choose another input size"
+                f"layer {number} would meet {width} x {height} px, not divisible by {step}: choose another input size"
             )
-        size = (size[0] // step, size[1] // step)
+        shape = (channels, height // step, width // step)
         if isinstance(layer, Convolution):
+            shape = (len(layer.weight), *shape[1:])
             if not 0 <= 2 * layer.padding - layer.weight.shape[2] + step < step:
                 raise ValueError(f"layer {number}: a kernel of {layer.weight.shape[2]} px needs another padding")
             inputs = [x, g.kernel(layer.weight.numpy()), g.constant(layer.bias.numpy())]
@@ -200,11 +202,11 @@ def _forward(g: Graph, layers: Sequence[Layer], x: str, size: tuple[int, int]) -
         elif isinstance(layer, Rectifier):
             x = g.add("Relu", x)
         elif isinstance(layer, Sum):
-            bodies[number] = _forward(g, layer.layers, x, size)
+            bodies[number] = _forward(g, layer.layers, x, shape)
             x = g.add("Add", x, bodies[number].z)
         else:
             x = pooled[number] = g.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
-    return Trace(entries, sizes, pooled, bodies, x, size)
+    return Trace(entries, shapes, pooled, bodies, x)
 
 
 def _prediction(model: onnx.ModelProto) -> onnx.GraphProto:

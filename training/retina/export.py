@@ -84,7 +84,7 @@ def description(
         "Kaggle Diabetic Retinopathy Detection 2015, provided by EyePACS: research use under the competition's terms"
     )
     return {
-        "version": "0.3.0",
+        "version": "0.3.1",
         "title": "CLEAR-DR: diabetic-retinopathy grade from a fundus photograph",
         "description": (
             f"An ensemble of {len(MEMBERS)} networks: EfficientNet-Lite0's first five stages, one convolution, five classes (the "
