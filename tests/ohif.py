@@ -31,7 +31,7 @@ from tests.orthanc import free_port
 PACKAGE = "@ohif/app@3.13.2"
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 FETCH_S = 300.0
-START_S = 20.0
+START_S = 60.0
 PATIENCE_MS = 60_000
 SIZE: ViewportSize = {"width": 1500, "height": 950}
 """Of the browser's window, in px."""
@@ -118,7 +118,7 @@ def running(folder: Path, dist: Path, pellucid: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _configuration(folder: Path, site: Path, port: int, upstream: str) -> str:

@@ -6,8 +6,10 @@ commitment to the modalities it is given.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -23,7 +25,7 @@ import urllib3
 
 AE_TITLE = "ORTHANC"
 DICOMWEB_ROOT = "/dicom-web/"
-START_S = 60.0
+START_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Orthanc:
         """What it answers under `path`; AssertionError for anything but 200. A body that is not bytes is sent as JSON."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         with urllib3.PoolManager(retries=False) as pool:
-            answer = pool.request(method, self.url + path, body=data, headers={"Accept": accept}, timeout=60)
+            answer = pool.request(method, self.url + path, body=data, headers={"Accept": accept}, timeout=180)
             assert answer.status == 200, (method, path, answer.status, answer.data[:2000])
             return answer.data
 
@@ -68,11 +70,22 @@ class Orthanc:
         return self.request("GET", f"/instances/{found['ID']}/file")
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nobody listens on now.
+
+    It lies below those that Linux gives to whoever asks for any (32768 and up), so none of these takes it before its user does,
+    and it is given once.
+    """
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def plugin(name: str) -> Path | None:
@@ -137,7 +150,7 @@ def running(
         finally:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

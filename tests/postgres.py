@@ -20,7 +20,7 @@ from tests.orthanc import free_port
 USER = "postgres"
 PASSWORD = "for-tests-only"
 """There is one, so that the tests see whether it stays out of logs."""
-START_S = 30
+START_S = 120
 
 
 class Postgres:

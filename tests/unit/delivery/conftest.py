@@ -116,7 +116,7 @@ class Peer:
     entity: Any = None
 
     def table(self, **more: Any) -> dict[str, Any]:
-        return {"kind": "dicom", "host": "127.0.0.1", "port": self.port, "ae_title": "PEER", "timeout_s": 5, **more}
+        return {"kind": "dicom", "host": "127.0.0.1", "port": self.port, "ae_title": "PEER", "timeout_s": 30, **more}
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def provider() -> Iterator[Callable[..., Peer]]:
         context: ssl.SSLContext | None = None,
         **attributes: Any,
     ) -> Peer:
-        peer = Peer(free_port())
+        peer = Peer(0)
 
         def receive(event: evt.Event) -> int:
             peer.received[str(event.request.AffectedSOPInstanceUID)] = event.request.DataSet.getvalue()
@@ -153,7 +153,8 @@ def provider() -> Iterator[Callable[..., Peer]]:
         bound = [
             (evt.EVT_CONN_OPEN, close_for_good), (evt.EVT_C_STORE, receive), (evt.EVT_REQUESTED, accept), *handlers
         ]  # fmt: skip
-        servers.append(entity.start_server(("127.0.0.1", peer.port), False, evt_handlers=bound, ssl_context=context))
+        servers.append(entity.start_server(("127.0.0.1", 0), False, evt_handlers=bound, ssl_context=context))
+        peer.port = servers[-1].server_address[1]
         return peer
 
     yield start
@@ -278,7 +279,7 @@ def site() -> Iterator[Callable[..., Site]]:
         server.server_close()
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true value of `condition`; fails after `seconds`."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

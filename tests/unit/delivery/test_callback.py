@@ -23,7 +23,7 @@ NOTICE = Notice("delivery-1", BODY)
 
 
 def to(url: str, **more: object) -> object:
-    return destination(**{"kind": "callback", "url": url, "secret": SECRET, "timeout_s": 1, **more})
+    return destination(**{"kind": "callback", "url": url, "secret": SECRET, "timeout_s": 20, **more})
 
 
 def send(url: str, **more: object) -> object:
@@ -120,9 +120,9 @@ def test_retry_after(site: Callable[..., Site], value: str, expected: float | No
 
 
 def test_retry_after_as_a_date(site: Callable[..., Site]) -> None:
-    then = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 100))
+    then = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 1000))
     outcome = send(site(reply(429, Retry_After=then)).url)
-    assert isinstance(outcome, TryAgain) and outcome.after_s is not None and 90 < outcome.after_s <= 100
+    assert isinstance(outcome, TryAgain) and outcome.after_s is not None and 900 < outcome.after_s <= 1000
 
 
 def test_refused_connection() -> None:
@@ -135,8 +135,8 @@ def test_unknown_host() -> None:
 
 def test_silent_listener(silent: int) -> None:
     began = time.monotonic()
-    assert send(f"http://127.0.0.1:{silent}") == TryAgain("no answer within 1 s")
-    assert time.monotonic() - began < 4
+    assert send(f"http://127.0.0.1:{silent}", timeout_s=1) == TryAgain("no answer within 1 s")
+    assert time.monotonic() - began < 20
 
 
 def test_reset(site: Callable[..., Site]) -> None:
@@ -174,8 +174,8 @@ def test_answer_without_end(site: Callable[..., Site]) -> None:
             time.sleep(0.2)
 
     began = time.monotonic()
-    assert send(site(drip).url) == Sent("HTTP 200")
-    assert time.monotonic() - began < 4
+    assert send(site(drip).url, timeout_s=1) == Sent("HTTP 200")
+    assert time.monotonic() - began < 15
 
 
 def test_huge_answer(site: Callable[..., Site]) -> None:

@@ -132,7 +132,7 @@ def test_nothing_accepted_can_be_put_right(provider: Callable[..., Peer]) -> Non
 
 
 def test_refused_connection() -> None:
-    there = destination(kind="dicom", host="127.0.0.1", port=free_port(), ae_title="A", timeout_s=2)
+    there = destination(kind="dicom", host="127.0.0.1", port=free_port(), ae_title="A", timeout_s=20)
     assert cstore.send(there, [outgoing(), outgoing()]) == (
         (TryAgain("connection refused: nothing listens at this host and port"),) * 2
     )
@@ -187,15 +187,18 @@ def test_abort_in_the_middle(provider: Callable[..., Peer]) -> None:
 
 
 def test_slow_answer(provider: Callable[..., Peer]) -> None:
+    given_up = threading.Event()
+
     def store(event: evt.Event) -> int:
-        time.sleep(1.5)
+        given_up.wait(60)
         return 0
 
     began = time.monotonic()
-    first, second = cstore.send(destination(**provider(store).table(timeout_s=0.5)), [outgoing(), outgoing()])
+    first, second = cstore.send(destination(**provider(store).table(timeout_s=2)), [outgoing(), outgoing()])
+    given_up.set()
     assert isinstance(first, TryAgain) and "no answer to C-STORE within" in first.reason
     assert second == TryAgain("the association ended before this object was sent")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_silent_listener(silent: int) -> None:
@@ -203,13 +206,13 @@ def test_silent_listener(silent: int) -> None:
     began = time.monotonic()
     (outcome,) = cstore.send(there, [outgoing()])
     assert isinstance(outcome, TryAgain) and "not in time" in outcome.reason
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_not_a_dicom_listener() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        there = destination(kind="dicom", host="127.0.0.1", port=listener.getsockname()[1], ae_title="A", timeout_s=2)
-        listener.settimeout(5)
+        there = destination(kind="dicom", host="127.0.0.1", port=listener.getsockname()[1], ae_title="A", timeout_s=20)
+        listener.settimeout(60)
 
         def answer() -> None:
             connection, _ = listener.accept()
@@ -291,7 +294,7 @@ class TestEcho:
 def test_dcmtk_stores_the_same_bytes(storescp: tuple[int, Path]) -> None:
     port, folder = storescp
     objects = [outgoing(), outgoing(kind="KOS", padding=300_000)]
-    there = destination(kind="dicom", host="127.0.0.1", port=port, ae_title="STORESCP", timeout_s=10)
+    there = destination(kind="dicom", host="127.0.0.1", port=port, ae_title="STORESCP", timeout_s=60)
     assert cstore.send(there, objects) == (Sent(), Sent())
     received = sorted(sha256(data_set(path.read_bytes())) for path in folder.iterdir())
     assert received == sorted(sha256(data_set(stored(entry))) for entry in objects)

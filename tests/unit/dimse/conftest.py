@@ -40,7 +40,7 @@ class Box:
     def port(self) -> int:
         return self.listener.port
 
-    def take(self, enough: Callable[[list[Entry]], bool] = bool, seconds: float = 10.0) -> list[Entry]:
+    def take(self, enough: Callable[[list[Entry]], bool] = bool, seconds: float = 60.0) -> list[Entry]:
         """All entries, once there are enough; they are forgotten (their files are not)."""
         end = time.monotonic() + seconds
         while not enough(entries := self.inbox.entries()):
@@ -81,7 +81,7 @@ def shared_box(start: Callable[..., Box]) -> Box:
 @pytest.fixture
 def box(shared_box: Box) -> Box:
     """A listener with two receivers and its inbox, emptied."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while shared_box.listener.associations and time.monotonic() < end:
         time.sleep(0.01)
     shared_box.inbox.done(shared_box.inbox.entries(10_000))
@@ -100,7 +100,7 @@ def associate() -> Iterator[Callable[..., Association]]:
         port: int, *contexts: tuple[str, str], title: str = "SENDER", called: str = "PELLUCID", **more: Any
     ) -> Association:
         ae = AE(title)
-        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
+        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
         for abstract, transfer in contexts or ((CTImageStorage, ExplicitVRLittleEndian),):
             ae.add_requested_context(abstract, transfer)
         association = ae.associate("127.0.0.1", port, ae_title=called, **more)
@@ -113,7 +113,7 @@ def associate() -> Iterator[Callable[..., Association]]:
     for association in opened:
         if association.is_established:
             association.release()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while any(association.dul.is_alive() for association in opened) and time.monotonic() < end:
         time.sleep(0.01)
     for connection in sockets:  # pynetdicom leaves them open where the peer was faster

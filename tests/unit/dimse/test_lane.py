@@ -34,8 +34,9 @@ class Recorded:
 class Peer:
     """The sender's end, and the lane in a thread."""
 
-    def __init__(self, idle_s: float = 10.0, limit: int = 16384) -> None:
+    def __init__(self, idle_s: float = 60.0, limit: int = 16384, first: bytes = b"") -> None:
         self.socket, self.other = socket.socketpair()
+        self.socket.sendall(first)
         self.operations: list[Recorded] = []
         self.lane = Lane(self.other, {CONTEXT: None}, self._begin, limit, idle_s)
         self.ending: list[str] = []
@@ -48,13 +49,13 @@ class Peer:
         return self.operations[-1]
 
     def finish(self) -> str:
-        self.thread.join(10)
+        self.thread.join(60)
         assert not self.thread.is_alive()
         return self.ending[0]
 
     def close(self) -> None:
         self.socket.close()
-        self.thread.join(10)
+        self.thread.join(60)
         self.other.close()
 
 
@@ -90,7 +91,7 @@ def pdu(*pdvs: bytes) -> bytes:
 
 def answer(peer: Peer) -> int:
     """Message id of the next answer."""
-    peer.socket.settimeout(10)
+    peer.socket.settimeout(60)
     head = peer.socket.recv(6, socket.MSG_WAITALL)
     body = peer.socket.recv(struct.unpack(">L", head[2:])[0], socket.MSG_WAITALL)
     at = body.index(struct.pack("<HHL", 0, 0x0120, 2)) + 8
@@ -166,8 +167,7 @@ def test_a_connection_that_closes_abandons_the_message(peer: Peer) -> None:
 
 
 def test_silence_ends_the_lane() -> None:
-    peer = Peer(idle_s=0.2)
-    peer.socket.sendall(pdu(pdv(3, store()), pdv(0, b"ab"))[:-1])
+    peer = Peer(idle_s=0.2, first=pdu(pdv(3, store()), pdv(0, b"ab"))[:-1])
     assert peer.finish() == "idle"
     peer.close()
     assert peer.operations[0].abandoned

@@ -54,6 +54,7 @@ def app(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         models_dir=tiny_models,
         threads=1,
         free_bytes=0,
+        sync_wait_s=60,
         infer_batch=2,
         upload_bytes=4 << 20,
         upload_parts=50,

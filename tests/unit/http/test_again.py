@@ -255,7 +255,7 @@ def test_what_came_through_a_dicom_door_is_delivered_and_does_not_wait_behind_th
     parts.queue._engine.enqueue_analysis = lambda i, n, urgent: asked.append((i, urgent)) or enqueue(i, n, urgent)
     try:
         dicom = parts.queue.submit(work, door="dicom")
-        parts.queue.wait(dicom, 30)
+        parts.queue.wait(dicom, 60)
         click = answered(ask({"analysis": dicom, "request": {"regions": [{"id": "c", "center_mm": OTHER}]}}))
     finally:
         del parts.queue._engine.enqueue_analysis

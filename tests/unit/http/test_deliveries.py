@@ -23,6 +23,7 @@ def planned(app: Flask, done: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -
     parts = app.extensions["pellucid"]
     (hook,) = tables.parse([HOOK])
     monkeypatch.setitem(parts.sending.destinations, "hook", hook)
+    monkeypatch.setattr(parts.sending, "_backoff_s", 600.0)
     row = {
         **deliveries.row(done["id"], "hook", deliveries.CALLBACK),
         "state": "dead",

@@ -255,7 +255,7 @@ def test_one_is_measured_at_a_time(
 
     def slow(*given: Any, **more: Any) -> Any:
         begun.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         return measure(*given, **more)
 
     monkeypatch.setattr(findings.faithfulness, "measure", slow)
@@ -263,7 +263,7 @@ def test_one_is_measured_at_a_time(
     thread = threading.Thread(target=lambda: answers.append(app.test_client().get(f"{fresh}/faithfulness").status_code))
     thread.start()
     try:
-        assert begun.wait(20)
+        assert begun.wait(60)
         busy = client.get(f"{fresh}/faithfulness")
         assert (busy.status_code, busy.headers["Retry-After"]) == (503, "5")
     finally:

@@ -46,7 +46,7 @@ def test_real_series(sandbox: Sandbox, data: Path) -> None:
     files = sandbox.expand(data / "dicom" / "ct_lungfcp_0001.zip")
     start = time.monotonic()
     instances = sandbox.inspect(files)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     assert len(instances) == len({instance.sop_instance_uid for instance in instances}) == 98
 
 
@@ -84,7 +84,7 @@ class TestRefused:
             assert type(caught.value) is kind, caught.value.detail
             assert re.search(text, caught.value.detail), caught.value.detail
             assert "Miller" not in caught.value.detail
-            assert time.monotonic() - start < 5
+            assert time.monotonic() - start < 30
             assert set(sandbox._spool.iterdir()) == folders, "what was written must be gone"
 
         return check

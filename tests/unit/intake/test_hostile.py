@@ -53,7 +53,7 @@ def refused(sandbox: Sandbox, put: Callable[[bytes], Path]) -> Check:
         assert error.detail.startswith(("file 1 of 1: ", "instance "))
         assert str(path) not in error.detail
         assert "somebody" not in error.detail
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 30
 
     return check
 

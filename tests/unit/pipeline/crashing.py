@@ -28,7 +28,7 @@ def main(folder: Path, models: Path) -> None:
     objects: Any = SimpleNamespace(make=lambda *arguments, **more: ((), [], []))
     queue = Queue(store, pipeline, objects, sending, engine_url=f"sqlite:///{folder / 'workflows.sqlite'}")
     queue.start()
-    time.sleep(30)
+    time.sleep(150)
 
 
 if __name__ == "__main__":

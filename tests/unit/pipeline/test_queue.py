@@ -77,7 +77,7 @@ class Bench:
         )
 
     def close(self) -> None:
-        self.queue.stop(2)
+        self.queue.stop(30)
         self.store.close()
 
 
@@ -88,15 +88,34 @@ def bench(tmp_path: Path, tiny_models: Path) -> Iterator[Bench]:
     made.close()
 
 
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def set_when_stopping(bench: Bench, go: threading.Event) -> None:
+    """Set an event a moment after the queue was told to stop, however late that is."""
+
+    def watch() -> None:
+        until(lambda: not bench.queue.working)
+        time.sleep(0.2)
+        go.set()
+
+    threading.Thread(target=watch).start()
+
+
 def test_what_is_submitted_is_completed_with_maps_and_timing(bench: Bench) -> None:
     bench.queue.start()
-    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 5)
+    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 60)
     assert analysis.status == "completed" and analysis.result is not None
     assert analysis.result["warnings"] == ["from prepare", "from the run"]
     assert set(analysis.result["timing_ms"]) == set(STAGES)
     assert analysis.result["timing_ms"]["total"] >= analysis.result["timing_ms"]["queue"] >= 0
     assert arrays.load(bench.store.maps_path(analysis.id, "n1")).response.shape == (1, 2, 4, 4)
-    bench.queue.stop(2)
+    until(lambda: bench.ended)
+    assert bench.queue.stop(60)
     assert bench.ended == ["completed"]
 
 
@@ -106,7 +125,7 @@ def test_what_was_accepted_before_the_start_is_done(bench: Bench) -> None:
     order: list[str] = []
     bench.run = lambda work, report: (order.append(work.instances[0].sha256), outcome(work))[1]
     bench.queue.start()
-    assert [bench.queue.wait(i, 5).status for i in ids] == ["completed"] * 3
+    assert [bench.queue.wait(i, 60).status for i in ids] == ["completed"] * 3
     assert order == [hashlib.sha256(bytes([n])).hexdigest() for n in range(3)]
 
 
@@ -119,7 +138,7 @@ def test_an_input_error_is_kept_as_a_problem_and_not_tried_again(bench: Bench) -
 
     bench.run = run
     bench.queue.start()
-    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 5)
+    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 60)
     assert (analysis.status, len(calls)) == ("failed", 1)
     assert analysis.error is not None
     assert (analysis.error["status"], analysis.error["detail"], analysis.error["errors"][0]["value"]) == (
@@ -140,13 +159,13 @@ def test_a_fault_is_tried_again_and_given_up_after_three_attempts(
 
     bench.run = run
     bench.queue.start()
-    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 5)
+    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 60)
     assert (analysis.status, len(calls)) == ("failed", 3)
     assert analysis.error is not None and analysis.error["status"] == 500
     assert "DOE" not in str(analysis.error) and "DOE" not in caplog.text
     assert analysis.error["incident"] in caplog.text and "RuntimeError" in caplog.text
     bench.run = lambda work, report: outcome(work)
-    assert bench.queue.wait(bench.queue.submit(bench.work(b"next")), 5).status == "completed"
+    assert bench.queue.wait(bench.queue.submit(bench.work(b"next")), 60).status == "completed"
 
 
 def test_a_fault_that_passes_is_forgiven(bench: Bench) -> None:
@@ -160,7 +179,7 @@ def test_a_fault_that_passes_is_forgiven(bench: Bench) -> None:
 
     bench.run = run
     bench.queue.start()
-    assert bench.queue.wait(bench.queue.submit(bench.work()), 5).status == "completed"
+    assert bench.queue.wait(bench.queue.submit(bench.work()), 60).status == "completed"
 
 
 def crash(bench: Bench, tiny_models: Path) -> None:
@@ -169,7 +188,7 @@ def crash(bench: Bench, tiny_models: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("crashing.py")), str(bench.folder), str(tiny_models)],
         check=False,
-        timeout=60,
+        timeout=180,
     )
     assert done.returncode == -signal.SIGKILL
     bench.store = Store(bench.folder / "data", free_bytes=0)
@@ -181,7 +200,7 @@ def test_after_a_crash_the_running_analysis_is_taken_up_again(bench: Bench, tiny
     assert (bench.store.get(identity).status, bench.store.get(identity).attempts) == ("running", 1)
     bench.queue = bench.open()
     bench.queue.start()
-    assert bench.queue.wait(identity, 10).status == "completed"
+    assert bench.queue.wait(identity, 60).status == "completed"
     assert bench.store.get(identity).attempts == 2
 
 
@@ -191,7 +210,7 @@ def test_an_analysis_that_kills_the_process_three_times_is_given_up(bench: Bench
         crash(bench, tiny_models)
     bench.queue = bench.open()
     bench.queue.start()
-    analysis = bench.queue.wait(identity, 10)
+    analysis = bench.queue.wait(identity, 60)
     assert analysis.status == "failed" and analysis.error is not None
     assert "3 attempts" in analysis.error["detail"]
 
@@ -209,15 +228,15 @@ def test_a_stop_waits_for_the_running_one_and_leaves_the_rest_queued(bench: Benc
 
     def run(work: Work, report: Callable[[str], None]) -> Outcome:
         started.set()
-        go.wait(5)
+        go.wait(60)
         return outcome(work)
 
     bench.run = run
     bench.queue.start()
     first, second = bench.queue.submit(bench.work(b"1")), bench.queue.submit(bench.work(b"2"))
-    assert started.wait(5)
-    threading.Timer(0.2, go.set).start()
-    assert bench.queue.stop(5)
+    assert started.wait(60)
+    set_when_stopping(bench, go)
+    assert bench.queue.stop(60)
     assert (bench.store.get(first).status, bench.store.get(second).status) == ("completed", "queued")
     with pytest.raises(Busy, match="about to stop"):
         bench.queue.submit(bench.work(b"3"))
@@ -228,17 +247,17 @@ def test_a_stop_that_cannot_wait_gives_the_running_one_back_uncounted(bench: Ben
 
     def run(work: Work, report: Callable[[str], None]) -> Outcome:
         started.set()
-        go.wait(5)
+        go.wait(60)
         return outcome(work)
 
     bench.run = run
     bench.queue.start()
     identity = bench.queue.submit(bench.work())
-    assert started.wait(5)
+    assert started.wait(60)
     assert not bench.queue.stop(0.05)
     assert (bench.store.get(identity).status, bench.store.get(identity).attempts) == ("queued", 0)
     go.set()
-    time.sleep(0.3)
+    until(lambda: not bench.queue._stages)
     assert bench.store.get(identity).status == "queued"  # the late result does not count
 
 
@@ -247,16 +266,16 @@ def test_an_analysis_deleted_in_mid_run_leaves_no_maps(bench: Bench) -> None:
 
     def run(work: Work, report: Callable[[str], None]) -> Outcome:
         started.set()
-        go.wait(5)
+        go.wait(60)
         return outcome(work)
 
     bench.run = run
     bench.queue.start()
     identity = bench.queue.submit(bench.work())
-    assert started.wait(5)
+    assert started.wait(60)
     bench.store.delete(identity)
     go.set()
-    bench.queue.stop(5)
+    assert bench.queue.stop(60)
     assert not bench.store.maps_path(identity, "n1").exists()
     with pytest.raises(NotFound):
         bench.queue.wait(identity, 1)
@@ -269,11 +288,11 @@ def test_followers_see_every_stage(bench: Bench) -> None:
     def run(work: Work, report: Callable[[str], None]) -> Outcome:
         for stage in ("decode", "model"):
             report(stage)
-            steps.acquire(timeout=5)
+            steps.acquire(timeout=60)
         return outcome(work)
 
     bench.run = run
-    bench.make = lambda: (steps.acquire(timeout=5), ((), [], []))[1]
+    bench.make = lambda: (steps.acquire(timeout=60), ((), [], []))[1]
     identity = bench.queue.submit(bench.work())
     bench.queue.start()
     for analysis, stage in bench.queue.follow(identity, 1):
@@ -292,9 +311,9 @@ def test_waiting_ends_in_time_and_at_once_when_it_is_done(bench: Bench) -> None:
     identity = bench.queue.submit(bench.work())
     begin = time.monotonic()
     assert bench.queue.wait(identity, 0.3).status == "queued"
-    assert 0.25 < time.monotonic() - begin < 3
+    assert 0.25 < time.monotonic() - begin < 30
     bench.run = lambda work, report: (time.sleep(0.2), outcome(work))[1]
     begin = time.monotonic()
     bench.queue.start()
-    bench.queue.wait(identity, 10)
-    assert time.monotonic() - begin < 5
+    assert bench.queue.wait(identity, 300).status == "completed"
+    assert time.monotonic() - begin < 60

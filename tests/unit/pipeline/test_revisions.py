@@ -155,20 +155,33 @@ def test_results_of_older_versions_name_the_places_that_were_asked_for(bench: Be
 # -- when ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_verdict_is_taken_up_when_no_other_has_followed_for_a_while(bench: Bench, analysis: str) -> None:
-    patient = Revisions(bench.store, bench.pipeline, bench.objects, bench.sending, settle_s=0.3)
+def test_a_verdict_is_taken_up_when_no_other_has_followed_for_a_while(
+    bench: Bench, analysis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = Revisions(bench.store, bench.pipeline, bench.objects, bench.sending, settle_s=600)
+
+    def after(seconds: float) -> list[Any]:
+        """What is due so much later."""
+
+        class Later(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> Any:
+                return datetime.now(tz) + timedelta(seconds=seconds)
+
+        monkeypatch.setattr(revisions, "datetime", Later)
+        return patient.due()
+
     assert patient.due() == []
     bench.store.assessments.add(analysis, "n1", "rejected")
     patient.judged(analysis)
-    assert patient.due() == []
-    time.sleep(0.35)
-    assert [(one.analysis, one.verdicts, one.attempts) for one in patient.due()] == [(analysis, 1, 0)]
+    assert after(0) == [] and after(500) == []
+    assert [(one.analysis, one.verdicts, one.attempts) for one in after(601)] == [(analysis, 1, 0)]
     bench.store.assessments.add(analysis, "n2", "rejected")
-    assert patient.due() == [], "another one followed"
-    time.sleep(0.35)
-    assert [one.verdicts for one in patient.due()] == [2]
+    assert after(500) == [], "another one followed"
+    assert [one.verdicts for one in after(601)] == [2]
+    monkeypatch.setattr(revisions, "datetime", datetime)
     patient.make(analysis)
-    assert patient.due() == [] and bench.get(analysis).revision == 1, "one revision of both"
+    assert after(601) == [] and bench.get(analysis).revision == 1, "one revision of both"
 
 
 def test_verdicts_nobody_told_us_of_are_found(bench: Bench, analysis: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,6 +465,7 @@ def test_without_the_model_that_answered_it_is_said_and_tried_again_later(
     bundle = bench.pipeline.bundles["sisc_lung"]
     newer = {"sisc_lung": replace(bundle, description={**bundle.description, "version": "99.0.0"})}
     monkeypatch.setattr(bench.revisions, "_pipeline", type("Newer", (), {"bundles": newer})())
+    monkeypatch.setattr(revisions, "BACKOFF_S", 600.0)
     bench.judge(analysis, "n1", "rejected")
     bench.queue._revise(analysis)
     shown = body.full(bench.store, bench.pipeline.bundles, bench.get(analysis))
@@ -494,12 +508,9 @@ def test_the_queue_takes_it_up(bench: Bench, analysis: str) -> None:
     bench.queue.start()
     try:
         bench.judge(analysis, "n1", "rejected")
-        end = time.monotonic() + 20
-        while bench.get(analysis).revision == 0:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_for(lambda: bench.get(analysis).revision == 1)
     finally:
-        assert bench.queue.stop(10)
+        assert bench.queue.stop(60)
 
 
 def test_a_revision_needs_no_attempt_of_the_first_version(bench: Bench, analysis: str) -> None:
@@ -516,7 +527,7 @@ def test_a_revision_needs_no_attempt_of_the_first_version(bench: Bench, analysis
         assert {kind for _, kind, _ in new} == {"SR", "SEG", "RN", "callback"}
         assert set(new.values()) == {("sent", 1)}, "at the first attempt, which is the only one"
     finally:
-        bench.queue.stop(10)
+        bench.queue.stop(60)
 
 
 def delivered(bench: Bench, analysis: str) -> dict[tuple[str, str, str], tuple[str, int]]:
@@ -525,7 +536,7 @@ def delivered(bench: Bench, analysis: str) -> dict[tuple[str, str, str], tuple[s
     return {(one.destination, one.kind, one.sop_instance_uid): (one.state, one.attempts) for one in found}
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

@@ -123,7 +123,7 @@ def test_sent_is_sent_and_waiting_comes_again_until_it_is_set_aside(bench: Bench
 def wait_due(sending: Sending) -> None:
     import time
 
-    end = time.monotonic() + 2
+    end = time.monotonic() + 20
     while not sending.due():
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -168,7 +168,7 @@ def test_failed_analyses_are_called_back_about(bench: Bench) -> None:
 
 class TestCommitment:
     def ready(self, bench: Bench) -> tuple[Sending, Analysis, str]:
-        sending = bench.sending({**PACS, "commitment": True, "commitment_wait_s": 1})
+        sending = bench.sending({**PACS, "commitment": True, "commitment_wait_s": 600})
         analysis = bench.analysis(sending, made("SR", "1.1"))
         sending.attempt(analysis.id, "pacs")
         (asked,) = bench.asked
@@ -202,6 +202,6 @@ class TestCommitment:
         sending.ask_again()
         assert len(bench.asked) == 1, "not before the time is up"
         later = module._later
-        monkeypatch.setattr(module, "_later", lambda seconds: later(seconds + 5))
+        monkeypatch.setattr(module, "_later", lambda seconds: later(seconds + 605))
         sending.ask_again()
         assert len(bench.asked) == 2 and bench.asked[1][1] != transaction

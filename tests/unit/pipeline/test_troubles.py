@@ -23,7 +23,7 @@ from service.pipeline.work import Work
 from service.records import Outcome
 from service.store import deliveries as table
 from service.store import trouble
-from tests.unit.pipeline.test_queue import Bench, outcome
+from tests.unit.pipeline.test_queue import Bench, outcome, set_when_stopping, until
 
 PACS = {"kind": "dicom", "name": "pacs", "host": "127.0.0.1", "port": 11, "ae_title": "PACS"}
 
@@ -70,14 +70,14 @@ def test_a_full_disk_or_a_locked_database_is_no_attempt(
     bench.queue = bench.open(attempts=1)
     monkeypatch.setattr(bench.store, step, failing(getattr(bench.store, step), FULL, Busy("all decoders are at work")))
     bench.queue.start()
-    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 10)
+    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 60)
     assert (analysis.status, analysis.attempts) == ("completed", 1)
 
 
 def test_busy_decoders_are_no_fault_of_the_input(bench: Bench) -> None:
     bench.run = failing(lambda work, report: outcome(work), Busy("all decoders are at work"))
     bench.queue.start()
-    assert bench.queue.wait(bench.queue.submit(bench.work()), 10).status == "completed"
+    assert bench.queue.wait(bench.queue.submit(bench.work()), 60).status == "completed"
 
 
 def test_a_failure_is_written_down_when_the_database_takes_it_again(
@@ -89,14 +89,14 @@ def test_a_failure_is_written_down_when_the_database_takes_it_again(
     bench.run = refuse
     monkeypatch.setattr(bench.store, "fail", failing(bench.store.fail, FULL, FULL))
     bench.queue.start()
-    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 10)
+    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 60)
     assert analysis.status == "failed" and analysis.error is not None and analysis.error["detail"] == "too thick"
 
 
 def test_an_error_of_the_database_that_does_not_pass_counts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.store, "complete", failing(bench.store.complete, *(locked() for _ in range(3))))
     bench.queue.start()
-    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 10)
+    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 60)
     assert (analysis.status, analysis.attempts) == ("failed", 3)
 
 
@@ -111,8 +111,8 @@ def test_a_completion_whose_answer_got_lost_keeps_its_maps(bench: Bench, monkeyp
 
     monkeypatch.setattr(bench.store, "complete", broken)
     bench.queue.start()
-    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 10)
-    bench.queue.stop(5)
+    analysis = bench.queue.wait(bench.queue.submit(bench.work()), 60)
+    bench.queue.stop(60)
     assert analysis.status == "completed" and bench.store.maps_path(analysis.id, "n1").exists()
 
 
@@ -124,20 +124,20 @@ def test_what_a_stop_lets_wait_or_interrupts_is_no_attempt(bench: Bench) -> None
 
     def run(work: Work, report: Callable[[str], None]) -> Outcome:
         started.set()
-        go.wait(10)
+        go.wait(60)
         return outcome(work)
 
     bench.run = run
     bench.queue.start()
     ids = [bench.queue.submit(bench.work(bytes([n]))) for n in range(3)]
-    assert started.wait(10)
-    time.sleep(0.5)  # the engine knows of all of them
-    threading.Timer(0.3, go.set).start()
-    assert bench.queue.stop(10)
+    assert started.wait(60)
+    until(lambda: {(identity, "0") for identity in ids[1:]} <= bench.queue._handed)  # the engine knows of all of them
+    set_when_stopping(bench, go)
+    assert bench.queue.stop(60)
     assert [bench.store.get(i).status for i in ids] == ["completed", "queued", "queued"]
     bench.queue = bench.open()
     bench.queue.start()
-    assert [bench.queue.wait(i, 10).status for i in ids] == ["completed"] * 3
+    assert [bench.queue.wait(i, 60).status for i in ids] == ["completed"] * 3
     assert [bench.store.get(i).attempts for i in ids] == [1, 1, 1]
 
 

@@ -64,7 +64,7 @@ def address(app: Flask) -> Iterator[str]:
     thread.start()
     yield f"http://127.0.0.1:{server.effective_port}/dicomweb"
     server.close()
-    thread.join(5)
+    thread.join(60)
 
 
 def make_instance(
