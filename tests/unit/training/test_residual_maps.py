@@ -260,6 +260,20 @@ def test_any_kernel_and_stride_goes_back(kernel, stride, groups):
         assert_same_maps(maps, response_maps(layers, x, "gradient", "class").numpy())
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+@pytest.mark.parametrize("rule", ["gradient", "guided"])
+def test_activations_may_be_small_or_large(rule, scale):
+    """What a ReLU lets through does not depend on how much that is, and no signal is too strong to be held back."""
+    torch.manual_seed(1)
+    shapes = [(3, 8, 3, 2, 1), (8, 12, 1), (12, 12, 3, 2, 1, 1, 12)]
+    body = [part for shape in shapes for part in (nn.Conv2d(*shape, bias=False), nn.ReLU())]
+    network = nn.Sequential(*body, nn.Conv2d(12, CLASSES, 1, bias=False)).double().requires_grad_(False)
+    body[0].weight *= scale
+    layers, x = fold(network), images(2)
+    (maps,) = session([layers], rule=rule).run(["response_maps"], {"image": x.float().numpy()})
+    assert_same_maps(maps, response_maps(layers, x, rule, "contrast").numpy())
+
+
 @pytest.mark.parametrize(("kernel", "padding", "stride"), [(3, 0, 1), (3, 2, 1), (2, 1, 2), (5, 1, 2)])
 def test_convolutions_that_change_the_size_otherwise_are_refused(kernel, padding, stride):
     network = nn.Sequential(nn.Conv2d(1, 4, kernel, stride, padding), nn.ReLU(), nn.Conv2d(4, 3, 1))
