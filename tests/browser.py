@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import ConsoleMessage, Locator, Page, sync_playwright
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 ARTEFACTS = Path(__file__).resolve().parents[1] / "artefacts"
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--disable-quic"]
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 """Success criteria of WCAG 2.1, levels A and AA, as far as axe-core can tell."""
+PATIENCE_MS = 90_000
+"""So long what is expected of a page, and what a test does on it, is waited for."""
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextlib.contextmanager
@@ -45,6 +48,7 @@ def tab(base: str, width: int = 1280, height: int = 800) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: troubles.append(f"script: {error}"))
         page.on("console", heard)
         page.on("request", lambda request: asked(request.url))
@@ -53,7 +57,7 @@ def tab(base: str, width: int = 1280, height: int = 800) -> Iterator[Page]:
     assert not troubles
 
 
-def until(page: Page, condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def until(page: Page, condition: Callable[[], Any], what: str, seconds: float = 90) -> Any:
     """The first answer of a condition that is true. (The page's policy forbids what Playwright would poll with.)"""
     end = time.monotonic() + seconds
     while not (found := condition()):

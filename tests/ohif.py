@@ -32,7 +32,7 @@ PACKAGE = "@ohif/app@3.13.2"
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 FETCH_S = 300.0
 START_S = 60.0
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 SIZE: ViewportSize = {"width": 1500, "height": 950}
 """Of the browser's window, in px."""
 

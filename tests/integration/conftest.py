@@ -68,7 +68,7 @@ class Server:
         assert self.process is not None and self.process.stdout is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(60)
+        code = self.process.wait(180)
         self.process.stdout.close()
         return code
 
@@ -78,7 +78,7 @@ class Server:
         """Status, decoded JSON or bytes, headers."""
         request = urllib.request.Request(self.base + path, data=body, headers=headers or {}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=120) as response:
+            with urllib.request.urlopen(request, timeout=300) as response:
                 status, raw, head = response.status, response.read(), dict(response.headers)
         except urllib.error.HTTPError as error:
             with error:
@@ -108,7 +108,7 @@ class Server:
         )
         return status, answer
 
-    def ended(self, identity: str, seconds: float = 120) -> Any:
+    def ended(self, identity: str, seconds: float = 300) -> Any:
         """The analysis when it has ended."""
         end = time.monotonic() + seconds
         while True:
@@ -117,7 +117,7 @@ class Server:
                 return body
             time.sleep(0.1)
 
-    def of_study(self, study: str, count: int = 1, seconds: float = 120) -> list[Any]:
+    def of_study(self, study: str, count: int = 1, seconds: float = 300) -> list[Any]:
         """The analyses of a study when there are so many and all have ended, newest first."""
         end = time.monotonic() + seconds
         while True:

@@ -23,6 +23,7 @@ import pytest
 
 from service import phantoms
 from tests.orthanc import free_port, running
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -81,7 +82,7 @@ class Backend(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(b"event: status\n\n")
-            self.go_on.wait(20)
+            self.go_on.wait(120)
             self.close_connection = True
             return
         self.answer(json.dumps({"path": self.path, "host": self.headers["Host"]}).encode())
@@ -131,24 +132,24 @@ def proxy(folder: Path, certificates: Path) -> Iterator[tuple[int, int]]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        until = time.monotonic() + 20
+        end = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", secure), 1):
                 break
-            assert process.poll() is None and time.monotonic() < until, (folder / "error.log").read_text()
+            assert process.poll() is None and time.monotonic() < end, (folder / "error.log").read_text()
             time.sleep(0.05)
         yield plain, secure
     finally:
         Backend.go_on.set()
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         backend.shutdown()
         backend.server_close()
 
 
 def ask(port: int, certificates: Path, method: str, path: str, **more: Any) -> tuple[int, dict[str, str], bytes]:
     context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
-    connection = http.client.HTTPSConnection("localhost", port, timeout=20, context=context)
+    connection = http.client.HTTPSConnection("localhost", port, timeout=60, context=context)
     with contextlib.closing(connection):
         connection.request(method, path, **more)
         answer = connection.getresponse()
@@ -157,7 +158,7 @@ def ask(port: int, certificates: Path, method: str, path: str, **more: Any) -> t
 
 def test_proxy_in_front_of_a_service(prepared: Path, tmp_path: Path) -> None:
     with proxy(tmp_path, prepared) as (plain, secure):
-        insecure = http.client.HTTPConnection("localhost", plain, timeout=20)
+        insecure = http.client.HTTPConnection("localhost", plain, timeout=60)
         insecure.request("GET", "/viewer/?x=1")
         redirect = insecure.getresponse()
         assert (redirect.status, redirect.headers["Location"]) == (308, "https://localhost/viewer/?x=1")
@@ -184,18 +185,18 @@ def test_proxy_hands_bodies_and_events_on_at_once(prepared: Path, tmp_path: Path
     Backend.go_on.clear()
     context = ssl.create_default_context(cafile=str(prepared / "ca.pem"))
     with proxy(tmp_path, prepared) as (_, secure):
-        connection = http.client.HTTPSConnection("localhost", secure, timeout=20, context=context)
+        connection = http.client.HTTPSConnection("localhost", secure, timeout=60, context=context)
         body = os.urandom(4 << 20)
         connection.putrequest("POST", "/dicomweb/studies")
         connection.putheader("Content-Length", str(len(body)))
         connection.endheaders()
         connection.send(body[: 1 << 20])
-        assert Backend.begun.wait(15), "the service gets the first part while the rest has not been sent"
+        assert Backend.begun.wait(60), "the service gets the first part while the rest has not been sent"
         connection.send(body[1 << 20 :])
         assert connection.getresponse().read().decode() == hashlib.sha256(body).hexdigest()
         connection.close()
 
-        events = http.client.HTTPSConnection("localhost", secure, timeout=15, context=context)
+        events = http.client.HTTPSConnection("localhost", secure, timeout=60, context=context)
         events.request("GET", "/api/v1/analyses/abc/events")
         answer = events.getresponse()
         assert answer.readline() == b"event: status\n", "the event is here while the stream is open"
@@ -213,10 +214,12 @@ def orthanc_settings() -> dict[str, Any]:
 
 
 def wait_for(number: int, folder: Path) -> None:
-    until = time.monotonic() + 30
-    while len(list(folder.iterdir())) != number and time.monotonic() < until:
-        time.sleep(0.1)
-    assert len(list(folder.iterdir())) == number
+    until(lambda: len(list(folder.iterdir())) == number, 120)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_orthanc_forwards_each_series_keeps_trying_and_sends_nothing_back(prepared: Path, tmp_path: Path) -> None:
@@ -240,16 +243,17 @@ def test_orthanc_forwards_each_series_keeps_trying_and_sends_nothing_back(prepar
         def jobs() -> list[str]:
             return [job["State"] for job in orthanc.get("/jobs?expand") if job["Type"] == "DicomModalityStore"]
 
+        def wait_for_job(state: str) -> None:
+            until(lambda: jobs() == [state], 120, jobs)
+
         send("CT1", *series)
-        until = time.monotonic() + 30
-        while jobs() != ["Failure"] and time.monotonic() < until:  # nobody listens yet
-            time.sleep(0.1)
-        assert jobs() == ["Failure"]
+        wait_for_job("Failure")  # nobody listens yet
         listener = subprocess.Popen(["/usr/bin/storescp", "-aet", "PELLUCID", "-od", str(received), "+B", str(port)])
         try:
-            time.sleep(0.5)
+            until(lambda: listens(port))
             orthanc.request("POST", "/tools/execute-script", b"OnHeartBeat()")  # Orthanc 1.11.1 and later call it
             wait_for(5, received)
+            wait_for_job("Success")
             for path in received.iterdir():
                 path.unlink()
             result = tmp_path / "result"
@@ -263,4 +267,4 @@ def test_orthanc_forwards_each_series_keeps_trying_and_sends_nothing_back(prepar
             assert list(received.iterdir()) == [] and jobs() == ["Success"]
         finally:
             listener.terminate()
-            listener.wait(20)
+            listener.wait(60)

@@ -132,7 +132,7 @@ def ask(origin: str, path: str, token: str = "") -> tuple[int, Any, bytes]:
     if token:
         request.add_header("Authorization", "Basic " + base64.b64encode(f"reader:{token}".encode()).decode())
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -164,6 +164,7 @@ def test_a_ct_and_its_results(site: Site, reader: Viewer) -> None:
     assert site.chest["input"]["study"] in reader.page.url
     reader.until(lambda: shows(reader, site), "the CT is drawn")
     keep(reader, "ct")
+    reader.until(lambda: len(reader.series()) == 6, "all series are listed")
     modalities = reader.series()
     assert [modalities.pop(name) for name in list(modalities) if name.startswith("Thorax")] == ["CT"]
     assert modalities == {
@@ -259,7 +260,8 @@ def test_a_photograph_and_its_results(site: Site, reader: Viewer) -> None:
     reader.page.goto(f"{site.origin}/viewer?StudyInstanceUIDs={site.eye['input']['study']}")
     reader.opened()
     reader.until(lambda: alike(reader.image((712, 1072)), source.pixel_array) > 0.97, "the photograph is drawn")
-    assert set(reader.series().values()) == {"OP", "SR", "SEG", "OT", "KO"}
+    kinds = {"OP", "SR", "SEG", "OT", "KO"}
+    reader.until(lambda: set(reader.series().values()) == kinds, "all series are listed, and no others")
     reader.show("Pellucid report")
     labels = reader.page.locator("[data-cy=viewport-pane] svg").get_by_text("Probability: ")
     expect(labels).to_have_count(len(finding["probabilities"]), timeout=PATIENCE_MS)

@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from tests import orthanc as peer
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Server
@@ -111,14 +112,6 @@ def storescu(port: int, files: list[bytes], folder: Path) -> None:
     assert done.returncode == 0 and "Error" not in done.stderr, done.stderr[-2000:]
 
 
-def until(condition: Callable[[], Any], seconds: float = 60, what: str = "") -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, what or "it did not happen in time"
-        time.sleep(0.2)
-    return found
-
-
 def settled(server: Server, identity: str, state: tuple[str, ...] = ("sent", "committed")) -> Any:
     """The analysis when all its deliveries have reached one of the states."""
 
@@ -126,7 +119,7 @@ def settled(server: Server, identity: str, state: tuple[str, ...] = ("sent", "co
         body = server.call("GET", f"/api/v1/analyses/{identity}")[1]
         return body if body["delivery"] and all(one["state"] in state for one in body["delivery"]) else None
 
-    return until(look, 90, f"deliveries of {identity}")
+    return until(look, 240, f"deliveries of {identity}")
 
 
 class Pacs:
@@ -219,7 +212,7 @@ def test_orthanc_sends_by_c_store_and_finds_everything_beside_the_images(
             for one in pacs.server.call("GET", f"/api/v1/analyses/{analysis['id']}")[1]["delivery"]
             if one["destination"] == "pacs"
         ),
-        60,
+        120,
         "storage commitment",
     )
 
@@ -245,8 +238,8 @@ def test_results_that_come_back_are_not_analysed(pacs: Pacs, eye: bytes) -> None
     (found,) = pacs.orthanc.post("/tools/lookup", uid.encode())
     pacs.orthanc.post("/modalities/pellucid/store", [found["ID"]])
     time.sleep(3)
+    until(lambda: pacs.server.call("GET", "/api/v1/series")[1]["series"] == [], what="a series stays open")
     assert [one["id"] for one in pacs.server.of_study(uid)] == [analysis["id"]]
-    assert pacs.server.call("GET", "/api/v1/series")[1]["series"] == []
 
 
 def test_every_door_gives_the_same_bytes(

@@ -76,7 +76,7 @@ def test_the_greeting_says_where_everything_is(server: Server) -> None:
 
 
 def test_it_is_ready_soon(server: Server) -> None:
-    assert server.seconds_to_ready < 10, "the goal is 3 s on two idle cores"
+    assert server.seconds_to_ready < 30, "the goal is 3 s on two idle cores"
 
 
 def test_a_photograph_is_graded(server: Server, eye: bytes) -> None:
@@ -198,7 +198,7 @@ def test_a_body_beyond_the_limit_is_a_problem(server: Server) -> None:
     import http.client
     import urllib.parse
 
-    connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.base).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.base).netloc, timeout=60)
     try:
         connection.putrequest("POST", "/api/v1/analyses")
         for name, value in headers.items():
@@ -263,7 +263,7 @@ print(sorted({name.split(".")[0] for name in sys.modules} & foreign))
 def test_killed_in_mid_analysis_it_loses_nothing(own_server: Server, eye: bytes) -> None:
     own_server.start(sync_wait_s="0")
     accepted = [own_server.post([("a.jpg", eye + bytes([n]))])[1]["id"] for n in range(4)]
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         states = [own_server.call("GET", f"/api/v1/analyses/{i}")[1]["status"] for i in accepted]
         if "running" in states:
@@ -293,7 +293,7 @@ def test_an_orderly_stop_finishes_what_runs_and_keeps_what_waits(own_server: Ser
 def test_two_servers_do_not_share_a_data_folder(server: Server) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "service", "serve", "--port", "0", "--data-dir", str(server.folder / "data")],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[2], timeout=60,
+        capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[2], timeout=180,
     )  # fmt: skip
     assert done.returncode == 1
     assert "another running service" in done.stderr and "Traceback" not in done.stderr

@@ -60,9 +60,9 @@ def test_back_after_it_was_done_again_shows_the_earlier_answer_as_replaced(page:
     page.locator("[data-testid=section-details] summary").first.click()
     page.locator("[data-testid=rerun]").click()
     until(page, lambda: first["id"] not in page.url, "the new analysis is shown")
-    expect(page.locator("[data-testid=answer]")).to_have_attribute("data-outcome", first["outcome"], timeout=60_000)
+    expect(page.locator("[data-testid=answer]")).to_have_attribute("data-outcome", first["outcome"])
     page.go_back()
-    expect(page.locator("[data-testid=superseded]")).to_be_visible(timeout=30_000)
+    expect(page.locator("[data-testid=superseded]")).to_be_visible()
     assert stage(page)["analysis"] == first["id"]
     expect(page.get_by_text("Not analysed")).to_have_count(0)
 

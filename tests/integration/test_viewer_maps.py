@@ -10,7 +10,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image, ImageFilter, ImageOps
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -54,15 +54,17 @@ def response(server: Any, graded: Any) -> tuple[np.ndarray, Any]:
     return np.frombuffer(raw, "<f4").reshape(described["shape"])[0], described
 
 
-def eyes(page: Page, count: int = 1, seconds: float = 30) -> list[dict[str, str]]:
-    """What the panes say of themselves, once all are drawn."""
+def eyes(
+    page: Page, count: int = 1, seconds: float = 90, when: Callable[[list[dict[str, str]]], bool] = bool
+) -> list[dict[str, str]]:
+    """What the panes say of themselves, once all are drawn, and drawn as wanted."""
     end = time.monotonic() + seconds
     while True:
         page.wait_for_timeout(40)
         found: list[dict[str, str]] = page.evaluate(
             "[...document.querySelectorAll('[data-testid=eye]')].map(eye => ({...eye.dataset}))"
         )
-        if len(found) == count and all(eye["ready"] == "true" for eye in found):
+        if len(found) == count and all(eye["ready"] == "true" for eye in found) and when(found):
             return found
         assert time.monotonic() < end, found
 
@@ -92,10 +94,10 @@ def zoomed(page: Page, factor: float) -> dict[str, str]:
     """Turn the wheel over the middle of the first pane."""
     box = page.locator("[data-testid=ground]").first.bounding_box()
     assert box is not None
+    wanted = factor * float(eyes(page)[0]["scale"])
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.wheel(0, -math.log(factor) / 0.0018)
-    page.wait_for_timeout(100)
-    return eyes(page)[0]
+    return eyes(page, when=lambda found: float(found[0]["scale"]) == pytest.approx(wanted, rel=0.01))[0]
 
 
 def sampled(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -167,8 +169,9 @@ def test_the_overlay_lies_where_the_peak_is_after_zoom_and_pan(
     rows, columns = np.nonzero(strong)
     middle = (columns.mean() - 10, rows.mean() - 10)
 
-    def check() -> dict[str, str]:
-        (eye,) = eyes(tab)
+    def check(**wanted: float) -> dict[str, str]:
+        """Once the pane is there: what it says of its place."""
+        (eye,) = eyes(tab, when=lambda found: all(abs(float(found[0][k]) - v) < 0.5 for k, v in wanted.items()))
         scale, x, y = (float(eye[name]) for name in ("scale", "x", "y"))
         alpha = canvas(tab, "overlay")[..., 3]
         at = (scale * peak[0] + x, scale * peak[1] + y)
@@ -188,13 +191,14 @@ def test_the_overlay_lies_where_the_peak_is_after_zoom_and_pan(
     )
     tab.mouse.move(*start)
     tab.mouse.wheel(0, -math.log(6) / 0.0018)
+    eyes(tab, when=lambda found: float(found[0]["scale"]) == pytest.approx(6 * float(before["scale"]), rel=0.01))
     after = check()
     assert float(after["scale"]) == pytest.approx(6 * float(before["scale"]), rel=0.01)
     tab.mouse.move(*start)
     tab.mouse.down()
     tab.mouse.move(start[0] - 70, start[1] + 40, steps=4)
     tab.mouse.up()
-    moved = check()
+    moved = check(x=float(after["x"]) - 70, y=float(after["y"]) + 40)
     assert float(moved["x"]) - float(after["x"]) == pytest.approx(-70, abs=0.5)
     assert float(moved["y"]) - float(after["y"]) == pytest.approx(40, abs=0.5)
 
@@ -219,8 +223,7 @@ def test_red_free_is_the_green_channel_and_the_plain_photograph_is_the_photograp
     opened(tab, server, f"analysis/{graded['id']}")
     tab.keyboard.press("o")
     tab.keyboard.press("1")
-    tab.wait_for_timeout(100)
-    (eye,) = eyes(tab)
+    (eye,) = eyes(tab, when=lambda found: float(found[0]["scale"]) == pytest.approx(1) and found[0]["kind"] == "")
     assert float(eye["scale"]) == pytest.approx(1) and eye["kind"] == ""
     original = np.asarray(Image.open(data / "idrid/original/IDRiD_011.jpg").convert("RGB")).astype(float)
     x, y = (round(-float(eye[name])) for name in ("x", "y"))
@@ -229,12 +232,12 @@ def test_red_free_is_the_green_channel_and_the_plain_photograph_is_the_photograp
     part = original[y : y + height, x : x + width]
     assert np.abs(natural - part).mean() < 4
     tab.keyboard.press("v")
-    assert eyes(tab)[0]["view"] == "red_free"
+    eyes(tab, when=lambda found: found[0]["view"] == "red_free")
     green = canvas(tab, "photograph")[..., :3].astype(float)
     assert (green.max(2) == green.min(2)).all()
     assert np.abs(green[..., 0] - part[..., 1]).mean() < 4
     tab.keyboard.press("v")
-    assert eyes(tab)[0]["view"] == "contrast"
+    eyes(tab, when=lambda found: found[0]["view"] == "contrast")
     strong = canvas(tab, "photograph")[..., :3].astype(float)
     assert strong.mean(2).std() > 1.3 * natural.mean(2).std()
     tab.screenshot(path=str(ARTEFACTS / "fundus-contrast.png"))
@@ -317,17 +320,15 @@ def test_both_eyes_stand_side_by_side_and_move_together(tab: Page, server: Any, 
     assert b == pytest.approx(d, abs=0.01) and b > 0.52
 
     shown = tab.locator("[data-testid=fundus-stage]").get_attribute("data-active")
+    assert shown is not None
     tab.keyboard.press("f")
-    tab.wait_for_timeout(100)
-    eyes(tab, 2)
-    assert tab.locator("[data-testid=fundus-stage]").get_attribute("data-active") != shown
+    expect(tab.locator("[data-testid=fundus-stage]")).not_to_have_attribute("data-active", shown)
     choice = tab.get_by_label("Photograph, Left eye (OS)")
     options = choice.locator("option").evaluate_all("all => all.map(one => one.value)")
     assert len(options) == 2
     other = next(one for one in options if one != eyes(tab, 2)[1]["analysis"])
     choice.select_option(other)
-    tab.wait_for_timeout(100)
-    assert eyes(tab, 2)[1]["analysis"] == other
+    eyes(tab, 2, when=lambda found: found[1]["analysis"] == other)
 
 
 def test_an_ungradable_photograph_is_shown_and_says_so_first(tab: Page, server: Any, data: Path) -> None:
@@ -337,9 +338,9 @@ def test_an_ungradable_photograph_is_shown_and_says_so_first(tab: Page, server: 
     (eye,) = opened(tab, server, f"study/{study_of('Blurred')}")
     assert (eye["eye"], eye["kind"]) == ("", "")
     verdict = tab.get_by_test_id("verdict")
-    assert "take it again" in verdict.inner_text() and "out of focus" in verdict.inner_text()
-    assert "Refocus" in verdict.inner_text()
-    assert tab.get_by_text("Eye not stated").is_visible()
+    for words in ("take it again", "out of focus", "Refocus"):
+        expect(verdict).to_contain_text(words, use_inner_text=True)
+    expect(tab.get_by_text("Eye not stated")).to_be_visible()
     assert tab.get_by_test_id("overlay-controls").count() == 0
     assert canvas(tab, "photograph")[..., :3].max() > 100
     tab.screenshot(path=str(ARTEFACTS / "fundus-ungradable.png"))

@@ -97,12 +97,12 @@ def test_a_study_beyond_two_hundred_is_reached_and_kept(page: Page, full: Any) -
     expect(place).to_be_in_viewport()
     top = place.bounding_box()
     assert stow(full, [picture("Late^Comer", "L", "new")]) == 200
-    until(page, lambda: studies.count() == count + 1, "what came in is listed", 20)
+    until(page, lambda: studies.count() == count + 1, "what came in is listed")
     assert chosen(page) == key and place.bounding_box() == pytest.approx(top, abs=2)
     page.keyboard.press("Enter")
     until(page, lambda: f"/study/{key}" in page.url, "the chosen study is opened")
     page.go_back()
-    expect(place).to_be_in_viewport(timeout=20_000)
+    expect(place).to_be_in_viewport()
     assert chosen(page) == key
 
 

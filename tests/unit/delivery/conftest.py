@@ -9,7 +9,6 @@ import ssl
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +30,7 @@ from service.delivery.destinations import Destination
 from service.delivery.tables import parse
 from tests.hangup import close_for_good
 from tests.orthanc import Orthanc, free_port, running
+from tests.waiting import until
 
 
 def coded(value: str, scheme: str, meaning: str) -> Dataset:
@@ -279,16 +279,6 @@ def site() -> Iterator[Callable[..., Site]]:
         server.server_close()
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """The first true value of `condition`; fails after `seconds`."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("did not happen in time")
-
-
 @pytest.fixture
 def storescp(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     """DCMTK's receiver, which stores data sets bit by bit: its port and its folder."""
@@ -304,7 +294,7 @@ def storescp(tmp_path: Path) -> Iterator[tuple[int, Path]]:
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
-        wait_for(listens)
+        until(listens)
         yield port, folder
     finally:
         process.terminate()

@@ -17,7 +17,8 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from service.delivery import commitment, cstore
 from service.delivery.attempt import Commitment, Sent, TryAgain
 from tests.orthanc import free_port
-from tests.unit.delivery.conftest import Archive, Peer, destination, outgoing, wait_for
+from tests.unit.delivery.conftest import Archive, Peer, destination, outgoing
+from tests.waiting import until
 
 SR = str(Comprehensive3DSRStorage)
 PUSH = str(StorageCommitmentPushModel)
@@ -103,7 +104,7 @@ def test_report_on_the_same_association(provider: Callable[..., Peer]) -> None:
         commitment=Commitment("2.25.99", ((SR, "2.25.1"),), ((SR, "2.25.2", 0x0112),)),
     )
     assert time.monotonic() - began < 30, "what came is not waited for"
-    assert wait_for(lambda: statuses) == [0x0000]
+    assert until(lambda: statuses) == [0x0000]
 
 
 @pytest.mark.parametrize(

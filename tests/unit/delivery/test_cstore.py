@@ -26,8 +26,8 @@ from tests.unit.delivery.conftest import (
     destination,
     document,
     outgoing,
-    wait_for,
 )
+from tests.waiting import until
 
 
 def sha256(data: bytes) -> str:
@@ -169,7 +169,7 @@ def test_too_many_associations(provider: Callable[..., Peer]) -> None:
     (outcome,) = cstore.send(there, [outgoing()])
     assert outcome == TryAgain("association rejected: it has too many associations")
     other.release()
-    wait_for(lambda: cstore.send(there, [outgoing()]) == (Sent(),))
+    until(lambda: cstore.send(there, [outgoing()]) == (Sent(),))
 
 
 def test_abort_in_the_middle(provider: Callable[..., Peer]) -> None:

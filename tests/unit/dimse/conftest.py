@@ -25,6 +25,7 @@ from service.config import Settings
 from service.dimse.listener import Listener
 from service.intake.inbox import Entry, Inbox
 from service.intake.limits import Limits
+from tests.waiting import until
 
 _config.LOG_HANDLER_LEVEL = "none"
 _config.STORE_SEND_CHUNKED_DATASET = True  # a file's data set is sent as it is, byte for byte
@@ -42,10 +43,9 @@ class Box:
 
     def take(self, enough: Callable[[list[Entry]], bool] = bool, seconds: float = 60.0) -> list[Entry]:
         """All entries, once there are enough; they are forgotten (their files are not)."""
-        end = time.monotonic() + seconds
-        while not enough(entries := self.inbox.entries()):
-            assert time.monotonic() < end, entries
-            time.sleep(0.01)
+        entries: list[Entry] = until(
+            lambda: enough(found := self.inbox.entries()) and found, seconds, self.inbox.entries
+        )
         for entry in entries:
             (self.folder / f"{entry.id}.json").unlink()
         return entries
@@ -81,9 +81,7 @@ def shared_box(start: Callable[..., Box]) -> Box:
 @pytest.fixture
 def box(shared_box: Box) -> Box:
     """A listener with two receivers and its inbox, emptied."""
-    end = time.monotonic() + 60
-    while shared_box.listener.associations and time.monotonic() < end:
-        time.sleep(0.01)
+    until(lambda: not shared_box.listener.associations)
     shared_box.inbox.done(shared_box.inbox.entries(10_000))
     for left in shared_box.folder.glob("*.dcm"):
         left.unlink()

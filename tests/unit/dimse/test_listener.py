@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from service.intake.inbox import Inbox
 from service.intake.limits import Limits
 from tests.unit.dimse.conftest import Box, data_set, instance, saved, sha256
 from tests.unit.dimse.test_lane import pdu, pdv, store
+from tests.waiting import until
 
 Associate = Callable[..., Association]
 Start = Callable[..., Box]
@@ -155,9 +157,11 @@ def test_the_reader_is_woken(start: Start, associate: Associate, tmp_path: Path)
     assert os.read(box.listener.wake_fd, 100) == b"\0\0"  # opened, stored
 
 
-def begun(folder: Path) -> int:
-    """How many associations were opened, by what lies in an inbox."""
-    return sum(b'"association-opened"' in path.read_bytes() for path in folder.glob("*.json"))
+def are_sending(box: Box, opened: int, files: int) -> bool:
+    """Whether three senders are at work, and so many associations were opened and so many files written in all."""
+    written = list(box.folder.glob("*.json"))
+    begun = sum(b'"association-opened"' in path.read_bytes() for path in written)
+    return box.listener.associations == 3 and begun == opened and len(written) >= files
 
 
 def test_a_killed_receiver_loses_nothing_that_was_acknowledged(start: Start, tmp_path: Path) -> None:
@@ -181,14 +185,7 @@ def test_a_killed_receiver_loses_nothing_that_was_acknowledged(start: Start, tmp
         senders = [
             subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) for command in commands
         ]
-        end = time.monotonic() + 120
-        while (
-            box.listener.associations < 3
-            or len(list(box.folder.glob("*.json"))) < before + 30
-            or begun(box.folder) < 3 * (attempt + 1)
-        ):
-            assert time.monotonic() < end
-            time.sleep(0.001)
+        until(partial(are_sending, box, 3 * (attempt + 1), before + 30), 120)
         os.kill(pid, signal.SIGKILL)
         for sent in senders:
             said = sent.communicate(timeout=120)[1]
@@ -196,10 +193,7 @@ def test_a_killed_receiver_loses_nothing_that_was_acknowledged(start: Start, tmp
                 re.findall(r"Sending file: \S*/(\S+)(?:\n(?!.*Sending file).*)*?Response \(Success\)", said)
             )
             assert sent.returncode != 0
-        end = time.monotonic() + 60
-        while box.listener.pids in ([], [pid]):
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until(lambda pid=pid: box.listener.pids not in ([], [pid]))
     last = saved(instance(), tmp_path / "last")
     subprocess.run(
         ["/usr/bin/storescu", "-aec", "PELLUCID", "127.0.0.1", str(box.port), str(last)], check=True, timeout=120
@@ -245,20 +239,11 @@ def test_receivers_end_with_the_service(tmp_path: Path, associate: Associate) ->
     assert len(pids) == 2 and associate(port).is_established
     service.kill()
     service.wait(60)
-    end = time.monotonic() + 60
-    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    commands = [Path(f"/proc/{pid}/cmdline") for pid in pids]
+    until(lambda: not any(path.exists() and path.read_bytes() for path in commands))
     with socket.socket() as free:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         free.bind(("127.0.0.1", port))
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def is_refused(port: int) -> bool:

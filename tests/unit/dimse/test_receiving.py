@@ -6,7 +6,6 @@ import os
 import socket
 import struct
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from service.intake.inbox import Entry
 from service.intake.limits import Limits
 from service.uids import IMPLEMENTATION_CLASS_UID
 from tests.unit.dimse.conftest import Box, data_set, instance, saved, sha256
+from tests.waiting import until
 
 Associate = Callable[..., Association]
 Start = Callable[..., Box]
@@ -177,9 +177,7 @@ def test_associations_beyond_the_limit_are_rejected_for_now(box: Box, associate:
     assert refused.is_rejected and answer is not None
     assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
     opened[0].release()
-    end = time.monotonic() + 60
-    while box.listener.associations > 3 and time.monotonic() < end:
-        time.sleep(0.01)
+    until(lambda: box.listener.associations <= 3)
     assert associate(box.port).is_established
 
 
@@ -326,10 +324,7 @@ def test_silence_is_aborted(start: Start, associate: Associate) -> None:
     association = associate(box.port)
     event = box.closed()[-1].event
     assert event is not None and event.outcome == "aborted"
-    end = time.monotonic() + 60
-    while association.is_established and time.monotonic() < end:
-        time.sleep(0.01)
-    assert association.is_aborted
+    until(lambda: association.is_aborted)
 
 
 def test_a_pdu_that_is_too_long_is_aborted(box: Box, associate: Associate) -> None:

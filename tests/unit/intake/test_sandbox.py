@@ -22,6 +22,7 @@ from service.intake import answers
 from service.intake.child import ENVIRONMENT
 from service.intake.limits import Limits
 from service.intake.sandbox import Sandbox
+from tests.waiting import until
 
 Build = Callable[..., bytes]
 
@@ -34,18 +35,13 @@ def child_of(sandbox: Sandbox) -> int:
 
 def await_state(child: int, letter: str) -> None:
     """Wait until a process is stopped (T) or dead (Z), see proc(5)."""
-    end = time.monotonic() + 60
-    while Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] != letter:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] == letter)
 
 
 def crash_when_asked(child: int) -> None:
     """Let a stopped child crash once a request lies in its standard input."""
-    end = time.monotonic() + 60
     with Path(f"/proc/{child}/fd/0").open("rb", buffering=0) as asked:
-        while not struct.unpack("i", fcntl.ioctl(asked, termios.FIONREAD, bytes(4)))[0] and time.monotonic() < end:
-            time.sleep(0.01)
+        until(lambda: struct.unpack("i", fcntl.ioctl(asked, termios.FIONREAD, bytes(4)))[0])
     os.kill(child, signal.SIGSEGV)
     os.kill(child, signal.SIGCONT)
 

@@ -31,6 +31,7 @@ from service.store import series as series_table
 from service.store.analyses import Store
 from service.store.filing import Filed
 from service.store.rows import STORED
+from tests.waiting import until
 
 CT, OPHTHALMIC, STRUCTURES = (
     "1.2.840.10008.5.1.4.1.1.2",
@@ -150,11 +151,7 @@ class Bench:
 
     def settle(self) -> None:
         """Look until no series is open."""
-        end = time.monotonic() + 60
-        while self.store.series.waiting():
-            assert time.monotonic() < end, [(one.series_uid, one.state, one.reason) for one in self.known()]
-            self.look()
-            time.sleep(0.01)
+        self._look_until(lambda: not self.store.series.waiting())
 
     def pass_time(self, seconds: float) -> None:
         """Let a time go by for the series: all that came is so much older now."""
@@ -164,14 +161,16 @@ class Bench:
         """The analyses, oldest first."""
         return self.store.page({})[0][::-1]
 
-    def until(self, count: int, seconds: float = 60.0) -> list[Any]:
+    def until(self, count: int) -> list[Any]:
         """The analyses when there are so many."""
-        end = time.monotonic() + seconds
-        while len(self.submitted()) < count:
-            self.look()
-            assert time.monotonic() < end, [(one.series_uid, one.state, one.reason) for one in self.known()]
-            time.sleep(0.01)
+        self._look_until(lambda: len(self.submitted()) >= count)
         return self.submitted()
+
+    def _look_until(self, condition: Callable[[], bool]) -> None:
+        def met() -> bool:
+            return condition() or (self.look(), condition())[1]
+
+        until(met, what=lambda: [(one.series_uid, one.state, one.reason) for one in self.known()])
 
     def known(self) -> list[Any]:
         return self.store.series.of_study(STUDY)

@@ -40,6 +40,7 @@ from service.store.workitems import (
     Workitem,
     Workitems,
 )
+from tests.waiting import until
 
 CT, STUDY, SERIES = "1.2.840.10008.5.1.4.1.1.2", "1.1", "1.5"
 FOREIGN = code("110005", "DCM", "Interpretation")
@@ -626,7 +627,7 @@ def shown(client: FlaskClient, uid: str) -> dict[str, Any]:
     return dict(found)
 
 
-def until(client: FlaskClient, performer: Performer, uid: str, state: str) -> dict[str, Any]:
+def performed(client: FlaskClient, performer: Performer, uid: str, state: str) -> dict[str, Any]:
     end = time.monotonic() + 60
     while first(found := shown(client, uid), "ProcedureStepState") != state:
         assert time.monotonic() < end, found
@@ -646,7 +647,7 @@ def test_images_and_a_work_item_come_in_and_results_can_be_retrieved(
     worker.look()
     assert first(shown(client, "2.25.1"), "ProcedureStepState") == SCHEDULED  # its images are not here yet
     stow(client, files)
-    found = until(client, worker, "2.25.1", COMPLETED)
+    found = performed(client, worker, "2.25.1", COMPLETED)
     assert "00081195" not in found
     outputs = items(found, PERFORMED, "OutputInformationSequence")
     made = [uid for one in outputs for uid in items(one, "ReferencedSOPSequence", "ReferencedSOPInstanceUID")]
@@ -686,20 +687,14 @@ def test_a_running_work_item_is_canceled_on_request(
     monkeypatch.setattr(pipeline, "run", held)
     try:
         ordered(client, "2.25.2", *(f"1.2.4.{n}" for n in range(1, 9)))
-        until(client, worker, "2.25.2", IN_PROGRESS)
-        end = time.monotonic() + 60
-        while not begun:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        performed(client, worker, "2.25.2", IN_PROGRESS)
+        until(lambda: begun)
         answer = client.post("/dicomweb/workitems/2.25.2/cancelrequest")
         assert answer.status_code == 202
         assert first(shown(client, "2.25.2"), "ProcedureStepState") == CANCELED
         worker.look()
     finally:
         go_on.append(1)
-    end = time.monotonic() + 60
-    while worker._queue._stages:  # the run has not ended
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: not worker._queue._stages)  # the run has ended
     assert client.get("/api/v1/analyses").get_json()["analyses"] == []
     assert len(client.get("/dicomweb/studies/1.2.3/series").get_json()) == 1  # the images stay, results were not kept

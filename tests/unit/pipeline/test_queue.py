@@ -24,6 +24,7 @@ from service.pipeline.sending import Sending
 from service.pipeline.work import STAGES, Work
 from service.records import Finding, Instance, Outcome, Request, ResponseMap
 from service.store.analyses import Store
+from tests.waiting import until
 
 Run = Callable[[Work, Callable[[str], None]], Outcome]
 
@@ -86,13 +87,6 @@ def bench(tmp_path: Path, tiny_models: Path) -> Iterator[Bench]:
     made = Bench(tmp_path, tiny_models)
     yield made
     made.close()
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def set_when_stopping(bench: Bench, go: threading.Event) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -30,6 +29,7 @@ from service.store import database as db
 from service.store.analyses import Store
 from service.store.rows import STORED, Analysis
 from tests.unit.pipeline.conftest import WriteSeries
+from tests.waiting import until
 
 KINDS = ("SR", "SEG", "PM", "SC", "KOS")
 X, Y = -50.0 + 70 * 0.75, -40.0 + 60 * 0.75
@@ -508,7 +508,7 @@ def test_the_queue_takes_it_up(bench: Bench, analysis: str) -> None:
     bench.queue.start()
     try:
         bench.judge(analysis, "n1", "rejected")
-        wait_for(lambda: bench.get(analysis).revision == 1)
+        until(lambda: bench.get(analysis).revision == 1)
     finally:
         assert bench.queue.stop(60)
 
@@ -518,11 +518,11 @@ def test_a_revision_needs_no_attempt_of_the_first_version(bench: Bench, analysis
     bench.sending._attempts = 1
     bench.queue.start()
     try:
-        wait_for(lambda: set(delivered(bench, analysis).values()) == {("sent", 1)})
+        until(lambda: set(delivered(bench, analysis).values()) == {("sent", 1)})
         first = set(delivered(bench, analysis))
         bench.judge(analysis, "n1", "rejected")
-        wait_for(lambda: bench.get(analysis).revision == 1)
-        wait_for(lambda: not {"waiting", "sending"} & {state for state, _ in delivered(bench, analysis).values()})
+        until(lambda: bench.get(analysis).revision == 1)
+        until(lambda: not {"waiting", "sending"} & {state for state, _ in delivered(bench, analysis).values()})
         new = {name: how for name, how in delivered(bench, analysis).items() if name not in first}
         assert {kind for _, kind, _ in new} == {"SR", "SEG", "RN", "callback"}
         assert set(new.values()) == {("sent", 1)}, "at the first attempt, which is the only one"
@@ -534,13 +534,6 @@ def delivered(bench: Bench, analysis: str) -> dict[tuple[str, str, str], tuple[s
     """(destination, kind, what) to its state and how often it was tried."""
     found = bench.store.deliveries.of_analysis(analysis)
     return {(one.destination, one.kind, one.sop_instance_uid): (one.state, one.attempts) for one in found}
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_a_deleted_analysis_ends_it(bench: Bench, analysis: str) -> None:

@@ -17,6 +17,7 @@ from service.records import Instance, ResultObject
 from service.store import deliveries
 from service.store.analyses import Store
 from service.store.rows import Analysis
+from tests.waiting import until
 
 PACS = {"kind": "dicom", "name": "pacs", "host": "127.0.0.1", "port": 11, "ae_title": "PACS", "objects": ["SR"]}
 HOOK = {
@@ -109,7 +110,7 @@ def test_sent_is_sent_and_waiting_comes_again_until_it_is_set_aside(bench: Bench
     analysis = bench.analysis(sending, made("SR", "1.1"))
     bench.answers = [TryAgain("away"), TryAgain("away"), TryAgain("still away")]
     for attempts, state in ((1, "waiting"), (2, "waiting"), (3, "dead")):
-        wait_due(sending)
+        until(sending.due)
         sending.attempt(analysis.id, "pacs")
         assert bench.states(analysis)["1.1"][:2] == (state, attempts)
     assert bench.states(analysis)["1.1"][2] == "still away"
@@ -118,15 +119,6 @@ def test_sent_is_sent_and_waiting_comes_again_until_it_is_set_aside(bench: Bench
     assert sending.due()[0].round == 1
     sending.attempt(analysis.id, "pacs")
     assert bench.states(analysis)["1.1"][:2] == ("sent", 1)
-
-
-def wait_due(sending: Sending) -> None:
-    import time
-
-    end = time.monotonic() + 20
-    while not sending.due():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_one_refused_object_does_not_hold_the_others(bench: Bench) -> None:
@@ -188,7 +180,7 @@ class TestCommitment:
         sending.committed(Commitment(transaction, failed=(("1.9", "1.1", 0x0112),)))
         state, _, error = bench.states(analysis)["1.1"]
         assert state == "waiting" and "0x0112" in error
-        wait_due(sending)
+        until(sending.due)
         sending.attempt(analysis.id, "pacs")
         assert len(bench.sent) == 2 and len(bench.asked) == 2 and bench.asked[1][1] != transaction
 

@@ -23,7 +23,8 @@ from service.pipeline.work import Work
 from service.records import Outcome
 from service.store import deliveries as table
 from service.store import trouble
-from tests.unit.pipeline.test_queue import Bench, outcome, set_when_stopping, until
+from tests.unit.pipeline.test_queue import Bench, outcome, set_when_stopping
+from tests.waiting import until
 
 PACS = {"kind": "dicom", "name": "pacs", "host": "127.0.0.1", "port": 11, "ae_title": "PACS"}
 
